@@ -1,0 +1,195 @@
+"""Pictures and captions: finding, reading, writing safely, taking out, undoing.
+
+A picture is an image file with its caption file beside it (`a.png`, `a.txt`). Nothing here deletes anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from .errors import DatasetError
+from .files import free_name, write_text
+from .project import Project
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+RECORD = "removed.jsonl"
+ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image file; its caption lies beside it under the same name."""
+
+    path: Path
+
+    @property
+    def caption_path(self) -> Path:
+        """`a.txt`, or `a.caption` if only that exists."""
+        other = self.path.with_suffix(".caption")
+        text = self.path.with_suffix(".txt")
+        return other if other.exists() and not text.exists() else text
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def scan(folder: Path) -> list[Picture]:
+    """Every picture in `folder` and below, in name order; hidden files and folders are left out."""
+    found = []
+    for directory, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        found += [Picture(Path(directory) / f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES]
+    return sorted(found, key=lambda picture: str(picture.path).lower())
+
+
+def require(folder: Path) -> list[Picture]:
+    """`scan`, but there must be pictures. Raises DatasetError."""
+    pictures = scan(folder)
+    if not pictures:
+        kinds = ", ".join(sorted(s[1:] for s in SUFFIXES))
+        raise DatasetError(f"There are no pictures in {folder}. Put some there ({kinds}) and run again.")
+    stems: dict[Path, str] = {}
+    for picture in pictures:
+        twin = stems.setdefault(picture.path.with_suffix(""), picture.name)
+        if twin != picture.name:
+            raise DatasetError(f"{twin} and {picture.name} in {picture.path.parent} would share one caption file. Rename one of them.")
+    return pictures
+
+
+def open_image(path: Path, backdrop: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """The picture as RGB: first frame, turned as its EXIF says, transparency laid over `backdrop`.
+
+    Raises DatasetError for a file that is not a whole picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        flat = Image.new("RGBA", rgba.size, (*backdrop, 255))
+        return Image.alpha_composite(flat, rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height as the picture is meant to be seen, read from its header alone. Raises DatasetError."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
+
+
+def broken(pictures: Iterable[Picture]) -> dict[Picture, str]:
+    """The pictures that cannot be read, each with the reason."""
+    reasons = {}
+    for picture in pictures:
+        try:
+            open_image(picture.path)
+        except DatasetError as error:
+            reasons[picture] = str(error)
+    return reasons
+
+
+# --- captions ----------------------------------------------------------------------------------------------------
+
+
+def read_caption(picture: Picture) -> str | None:
+    """The caption, or None when there is no caption file. Raises DatasetError when it is not UTF-8 text."""
+    try:
+        return picture.caption_path.read_text(encoding="utf-8-sig").strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{picture.caption_path} is not UTF-8 text ({error.reason}). Save it again as UTF-8.") from error
+
+
+def write_captions(project: Project, captions: Mapping[Picture, str]) -> Path | None:
+    """Writes many captions as one edit that `undo_captions` takes back; unchanged ones are left alone.
+
+    Returns the record of the edit in `removed/`, or None when nothing changed.
+    """
+    old = {picture: read_caption(picture) for picture in captions}
+    changes = {picture: text for picture, text in captions.items() if text != old[picture]}
+    if not changes:
+        return None
+    record = free_name(project.removed / f"captions-{time.strftime('%Y%m%d-%H%M%S')}.json")
+    rows = [{"file": str(p.caption_path.relative_to(project.dataset)), "old": old[p], "new": text} for p, text in changes.items()]
+    write_text(record, json.dumps(rows, ensure_ascii=False, indent=1))
+    for picture, text in changes.items():
+        write_text(picture.caption_path, text + "\n")
+    return record
+
+
+def undo_captions(project: Project) -> int:
+    """Takes back the last edit of captions; returns how many files changed. Raises DatasetError if there is none."""
+    records = sorted(project.removed.glob("captions-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not records:
+        raise DatasetError(f"There is no caption edit to undo in {project.removed}.")
+    rows = json.loads(records[-1].read_text(encoding="utf-8"))
+    for row in rows:
+        path = _inside(project.dataset, row["file"])
+        if row["old"] is None:
+            path.replace(free_name(project.removed / path.name)) if path.exists() else None
+        else:
+            write_text(path, row["old"] + "\n")
+    records[-1].rename(records[-1].with_suffix(".undone"))
+    return len(rows)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refusing a name that leads out of it."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise DatasetError(f"'{name}' points outside {folder}; it was not touched.")
+    return path
+
+
+# --- taking pictures out, and putting them back --------------------------------------------------------------------
+
+
+def remove(project: Project, picture: Picture, reason: str) -> Path:
+    """Moves a picture and its caption to `removed/`, noting the reason; returns where it went."""
+    project.removed.mkdir(parents=True, exist_ok=True)
+    target = free_name(project.removed / picture.name)
+    caption = picture.caption_path
+    row = {"file": str(picture.path.relative_to(project.dataset)), "to": target.name, "reason": reason}
+    with (project.removed / RECORD).open("a", encoding="utf-8") as record:
+        record.write(json.dumps(row, ensure_ascii=False) + "\n")
+    picture.path.rename(target)
+    if caption.exists():
+        caption.rename(target.with_suffix(caption.suffix))
+    return target
+
+
+def removals(project: Project) -> list[dict[str, str]]:
+    """What was removed and why, oldest first: rows with `file`, `to` and `reason`."""
+    path = project.removed / RECORD
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [row for row in rows if (project.removed / row["to"]).exists()]
+
+
+def restore(project: Project, name: str) -> Picture:
+    """Brings a removed picture (its file name under `removed/`) back where it was. Raises DatasetError."""
+    rows = [row for row in removals(project) if row["to"] == name]
+    if not rows:
+        raise DatasetError(f"{project.removed / name} is not a removed picture.")
+    source, target = project.removed / name, free_name(_inside(project.dataset, rows[-1]["file"]))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+    for suffix in (".txt", ".caption"):
+        if source.with_suffix(suffix).exists():
+            source.with_suffix(suffix).rename(target.with_suffix(suffix))
+    return Picture(target)

@@ -1,0 +1,126 @@
+"""A project: the folder of one LoRA and its settings file.
+
+`<root>/<name>/dataset|output|removed|project.toml`, or the layout some people's Drive already has,
+`<root>/lora_training/{datasets,output,config,log}/<name>`. Both are understood; new projects get the first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from . import settings as settings_module
+from .errors import DatasetError, SettingsError
+from .files import write_text
+
+S = TypeVar("S")
+
+DRIVE = Path("/content/drive/MyDrive")
+SECTIONS = ("tagging", "training", "preview")
+FORBIDDEN = set(' .()"\'\\/:*?<>|')  # spaces and these break other tools and some file systems
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folders of one LoRA. `removed` holds whatever was taken out of the dataset: nothing is ever deleted."""
+
+    name: str
+    dataset: Path
+    output: Path
+    removed: Path
+    settings_file: Path
+
+    def create(self) -> Project:
+        """Makes the folders that are missing; returns self."""
+        for folder in (self.dataset, self.output, self.removed):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def load(self, cls: type[S]) -> S:
+        """The settings of `cls` from project.toml, defaults where it says nothing. Raises SettingsError."""
+        document = self._document()
+        for section in document:
+            if section not in SECTIONS:
+                raise SettingsError(f"{self.settings_file}: there is no table [{section}]{settings_module.nearest(section, SECTIONS)}")
+        section = cls.SECTION  # type: ignore[attr-defined]
+        return settings_module.from_mapping(cls, document.get(section, {}), f"{self.settings_file} [{section}]")
+
+    def save(self, values: Any) -> None:
+        """Writes one settings object into project.toml; the user's comments and the other tables stay."""
+        document = self._document()
+        section = type(values).SECTION
+        table = document.setdefault(section, tomlkit.table())
+        for key, value in settings_module.to_mapping(values).items():
+            if table.get(key) != value:
+                table[key] = value
+        write_text(self.settings_file, tomlkit.dumps(document))
+
+    def _document(self) -> tomlkit.TOMLDocument:
+        if not self.settings_file.exists():
+            return tomlkit.document()
+        try:
+            return tomlkit.parse(self.settings_file.read_text(encoding="utf-8"))
+        except (TOMLKitError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{self.settings_file} is not valid TOML ({error}). Correct that line or delete the file.") from error
+
+
+def root() -> Path:
+    """Where projects live: LORAKIT_HOME, else Drive's Loras folder when Drive is mounted, else ~/Loras."""
+    if os.environ.get("LORAKIT_HOME"):
+        return Path(os.environ["LORAKIT_HOME"]).expanduser()
+    on_colab = "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
+    return DRIVE / "Loras" if on_colab and DRIVE.exists() else Path.home() / "Loras"
+
+
+def check_name(name: str) -> str:
+    """`name` if it can be a folder and file name everywhere. Raises SettingsError."""
+    bad = sorted(set(name) & FORBIDDEN)
+    if not name or bad or name.startswith("-"):
+        what = f"has {' '.join(repr(c) for c in bad)} in it" if bad else "is empty or starts with '-'"
+        raise SettingsError(f"The project name '{name}' {what}; use letters, digits, '_' and '-' only.")
+    return name
+
+
+def find(name: str, base: Path | None = None) -> Project:
+    """The project called `name` (or the folder path given), in whichever layout it has; need not exist yet.
+
+    Raises SettingsError for a name that cannot be a folder.
+    """
+    path = Path(name).expanduser()
+    if len(path.parts) > 1 or path.is_dir():
+        return _plain_layout(path.resolve())
+    base = base or root()
+    check_name(name)
+    for other in (base / "lora_training", base.parent / "lora_training"):
+        if (other / "datasets" / name).is_dir() and not (base / name).exists():
+            return Project(name, other / "datasets" / name, other / "output" / name, other / "removed" / name, other / "config" / name / "project.toml")
+    return _plain_layout(base / name)
+
+
+def _plain_layout(folder: Path) -> Project:
+    return Project(folder.name, folder / "dataset", folder / "output", folder / "removed", folder / "project.toml")
+
+
+def existing(name: str, base: Path | None = None) -> Project:
+    """`find`, but the project must be there. Raises DatasetError."""
+    project = find(name, base)
+    if not project.dataset.is_dir():
+        others = ", ".join(names(base)) or "none yet"
+        raise DatasetError(f"There is no project '{name}' ({project.dataset} is missing). Projects here: {others}. Make one with: python -m lorakit init {name}")
+    return project
+
+
+def names(base: Path | None = None) -> Sequence[str]:
+    """The names of the projects under the root, in both layouts."""
+    base = base or root()
+    found = {folder.parent.name for folder in base.glob("*/dataset") if folder.is_dir()}
+    for other in (base / "lora_training", base.parent / "lora_training"):
+        found |= {folder.name for folder in other.glob("datasets/*") if folder.is_dir()}
+    return sorted(found)

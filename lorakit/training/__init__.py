@@ -1,0 +1,1 @@
+"""Training: from a folder of captioned pictures and a base model to a LoRA file."""
