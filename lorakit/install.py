@@ -79,7 +79,7 @@ def lacking(needed: list[str]) -> list[str]:
 
 def installed() -> dict[str, str]:
     """Name and version of every installed package."""
-    found = {}
+    found: dict[str, str] = {}
     for package in importlib.metadata.distributions():
         if package.name and package.version:  # an interrupted pip leaves folders that have neither
             found.setdefault(canonical(package.name), package.version)
@@ -119,7 +119,9 @@ def pip_install(arguments: list[str], progress: Progress = silent) -> None:
             pip.terminate()
             raise
     if pip.returncode:
-        raise LorakitError(f"pip could not install what lorakit needs ({complaint or 'it gave no reason'}); run this again.")
+        raise LorakitError(
+            f"pip could not install what lorakit needs ({complaint or 'it gave no reason'}); run this again."
+        )
 
 
 def _doing(line: str) -> str | None:

@@ -1,0 +1,146 @@
+"""Completing an environment: what is asked of pip, what is left alone, what is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import setup
+
+from lorakit import install
+from lorakit.errors import LorakitError
+
+LISTED = Path(__file__).resolve().parent.parent / "requirements.txt"
+
+
+def without_onnxruntime(monkeypatch):
+    monkeypatch.setattr(install, "installed", lambda: {})
+
+
+def test_requirements_are_those_of_the_one_list(monkeypatch):
+    without_onnxruntime(monkeypatch)
+    listed = [line for line in LISTED.read_text().splitlines() if line and not line.startswith("#")]
+    assert install.requirements(gpu=False) == listed
+    tests_too = install.requirements(gpu=False, extra="test")
+    assert any(line.startswith("pytest>") for line in tests_too) and len(tests_too) > len(listed)
+
+
+def test_a_gpu_gets_its_onnxruntime_in_place_of_the_other(monkeypatch):
+    without_onnxruntime(monkeypatch)
+    asked = [line for line in install.requirements(gpu=True) if line.startswith("onnxruntime")]
+    assert asked == [install.ONNXRUNTIME_GPU]
+
+
+@pytest.mark.parametrize("build", ["onnxruntime", "onnxruntime-gpu"])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_an_installed_onnxruntime_stays(monkeypatch, build, gpu):
+    monkeypatch.setattr(install, "installed", lambda: {build: "1.24.0"})
+    assert [line for line in install.requirements(gpu) if line.startswith("onnxruntime")] == [build]
+
+
+def test_lacking_names_what_is_absent(monkeypatch):
+    monkeypatch.setattr(install, "installed", lambda: {"huggingface-hub": "0.33.4", "torch": "2.11.0+cu128"})
+    assert install.lacking(["huggingface_hub>=0.33", "torch>=2.6", "gdown>=5.2"]) == ["gdown>=5.2"]
+
+
+def test_lacking_leaves_a_package_out_of_range_to_the_user(monkeypatch):
+    monkeypatch.setattr(install, "installed", lambda: {"peft": "0.10.0"})
+    with pytest.raises(LorakitError, match=r"lorakit needs peft>=0.16, but peft 0.10.0 is installed: update it"):
+        install.lacking(["peft>=0.16"])
+
+
+def test_complete_holds_every_installed_package(monkeypatch):
+    asked = {}
+
+    def pip_install(arguments, progress):
+        option, held, *missing = arguments
+        asked.update(option=option, held=Path(held).read_text().splitlines(), missing=missing)
+
+    monkeypatch.setattr(install, "pip_install", pip_install)
+    monkeypatch.setattr(install, "installed", lambda: {"numpy": "2.1.3", "google-colab": "1.0.0"})
+    monkeypatch.setattr(install, "requirements", lambda gpu: ["numpy>=2.0", "bitsandbytes>=0.46"])
+    assert install.complete() == ["bitsandbytes>=0.46"]
+    assert asked == {
+        "option": "--constraint",
+        "held": ["numpy==2.1.3", "google-colab==1.0.0"],
+        "missing": ["bitsandbytes>=0.46"],
+    }
+
+
+def test_complete_does_not_call_pip_when_nothing_is_missing(monkeypatch):
+    monkeypatch.setattr(install, "pip_install", lambda *_: pytest.fail("pip was called"))
+    monkeypatch.setattr(install, "requirements", lambda gpu: ["pytest"])
+    assert install.complete() == []
+
+
+@pytest.mark.parametrize(
+    "exists, code, answer, expected",
+    [
+        (False, 0, "", False),
+        (True, 9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", False),
+        (True, 0, "", False),
+        (True, 0, "GPU 0: Tesla T4 (UUID: GPU-1)", True),
+    ],
+)
+def test_nvidia_gpu_believes_the_driver_only(monkeypatch, tmp_path, exists, code, answer, expected):
+    if exists:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f'#!/bin/sh\necho "{answer}"\nexit {code}\n')
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert install.nvidia_gpu() is expected
+
+
+def test_pip_install_says_pips_own_reason(tmp_path):
+    with pytest.raises(LorakitError, match=r"could not install .*no-such-package.*run this again"):
+        install.pip_install(["--no-index", "--find-links", str(tmp_path), "no-such-package"])
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("Collecting numpy>=2.0 (from -r requirements.txt (line 6))", "collecting numpy"),
+        ("  Downloading torch-2.13.0-cp311-manylinux_2_28_x86_64.whl (191.2 MB)", "downloading torch (191.2 MB)"),
+        ("Installing collected packages: a, b, c", "unpacking 3 packages"),
+        ("Requirement already satisfied: pip in ./.venv", None),
+    ],
+)
+def test_pips_report_is_shortened(line, said):
+    assert install._doing(line) == said
+
+
+def test_silence_is_reported_while_a_process_works():
+    code = "import time; print('one', flush=True); time.sleep(0.5); print('two', flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        heard = list(install._spoken(process, silence=0.1))
+    assert [line for line in heard if line] == ["one\n", "two\n"]
+    assert None in heard[heard.index("one\n") : heard.index("two\n")]
+
+
+@pytest.fixture
+def site_packages(tmp_path):
+    """Two small packages as pip itself installs them."""
+    for name in ("whole", "half"):
+        info = f"{name}-1.0.dist-info"
+        with zipfile.ZipFile(tmp_path / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", "")
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    target = tmp_path / "site-packages"
+    wheels = [str(path) for path in tmp_path.glob("*.whl")]
+    install.pip_install(["--no-index", "--no-deps", "--target", str(target), *wheels])
+    return target
+
+
+@pytest.mark.parametrize("lost", ["half.py", "half-1.0.dist-info/RECORD", "half-1.0.dist-info/INSTALLER"])
+def test_a_package_installed_by_halves_is_forgotten(site_packages, lost):
+    assert setup.forget_halves(site_packages) == []
+    (site_packages / lost).unlink()
+    (site_packages / "~alf").mkdir()
+    assert setup.forget_halves(site_packages) == ["half"]
+    left = sorted(path.name for path in site_packages.glob("*") if path.name != "__pycache__")
+    assert left == sorted({"whole.py", "whole-1.0.dist-info", "half.py"} - {lost})
