@@ -75,11 +75,16 @@ def open_image(path: Path, backdrop: tuple[int, int, int] = (255, 255, 255)) -> 
             upright = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
+    return flatten(upright, backdrop)
+
+
+def flatten(image: Image.Image, backdrop: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """`image` as RGB, what is transparent laid over `backdrop` (dropping alpha would show the colours it hides)."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
         flat = Image.new("RGBA", rgba.size, (*backdrop, 255))
         return Image.alpha_composite(flat, rgba).convert("RGB")
-    return upright.convert("RGB")
+    return image.convert("RGB")
 
 
 def picture_size(path: Path) -> tuple[int, int]:
