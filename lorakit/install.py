@@ -7,6 +7,7 @@ needs may be installed yet, so only the standard library is imported at the top.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import queue
 import re
@@ -27,18 +28,34 @@ SILENCE = 5.0  # seconds without a word from pip after which progress says that 
 
 
 def complete(progress: Progress = silent) -> list[str]:
-    """Installs what lorakit lacks here and returns it, such as `['bitsandbytes>=0.46']`.
+    """Installs what lorakit lacks here and returns it, such as `['bitsandbytes>=0.46']`; changes nothing else.
 
-    Every package that is already installed is held at its version. Raises LorakitError if one of them is outside
-    lorakit's range, because then only the user can decide to change it.
+    Raises LorakitError if an installed package is outside lorakit's range: only the user can decide to change it.
     """
-    missing = lacking(requirements(nvidia_gpu()))
+    here = installed()
+    missing = unmet(requirements(nvidia_gpu()))
+    for requirement in missing:
+        if (version := here.get(name_of(requirement))) is not None:
+            raise LorakitError(
+                f"lorakit needs {requirement}, but version {version} is installed: update it with "
+                f"`pip install '{requirement}'`, restart the kernel and run this again."
+            )
     if missing:
-        with tempfile.TemporaryDirectory() as folder:
-            held = Path(folder, "installed.txt")
-            held.write_text("\n".join(f"{name}=={version}" for name, version in installed().items()))
-            pip_install(["--constraint", str(held), *missing], progress)
+        # The newest releases mostly get along with what is here. Asked to look further, pip also checks what the
+        # installed packages want of each other, and does not install anything if they disagree.
+        pip_install(["--no-deps", *missing], progress)
+        if any(unmet(needs_of(requirement)) for requirement in missing):
+            _install_beside(here, missing, progress)
+        importlib.invalidate_caches()
     return missing
+
+
+def _install_beside(here: dict[str, str], missing: list[str], progress: Progress) -> None:
+    """Installs the newest releases of `missing` that get along with the packages that are here."""
+    with tempfile.TemporaryDirectory() as folder:
+        held = Path(folder, "held.txt")
+        held.write_text("\n".join(f"{name}=={version}" for name, version in here.items()))
+        pip_install(["--constraint", str(held), *missing], progress)
 
 
 def requirements(gpu: bool, extra: str = "") -> list[str]:
@@ -59,22 +76,29 @@ def onnxruntime(requirement: str, gpu: bool) -> str:
     return ONNXRUNTIME_GPU if gpu else requirement
 
 
-def lacking(needed: list[str]) -> list[str]:
-    """Those of `needed` that are not installed."""
+def unmet(needed: list[str]) -> list[str]:
+    """Those of `needed` that no installed package meets, of those that apply to this machine."""
     from packaging.requirements import Requirement
 
     here, missing = installed(), []
     for line in needed:
         requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
         version = here.get(canonical(requirement.name))
-        if version is None:
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
             missing.append(line)
-        elif not requirement.specifier.contains(version, prereleases=True):
-            raise LorakitError(
-                f"lorakit needs {line}, but {requirement.name} {version} is installed: update it with "
-                f"`pip install '{line}'`, restart the kernel and run this again."
-            )
     return missing
+
+
+def needs_of(requirement: str) -> list[str]:
+    """What the installed package that answers to `requirement` requires itself."""
+    return importlib.metadata.requires(name_of(requirement)) or []
+
+
+def name_of(requirement: str) -> str:
+    """'onnxruntime-gpu>=1.23,<1.27' is about 'onnxruntime-gpu'."""
+    return canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
 
 
 def installed() -> dict[str, str]:
@@ -113,7 +137,7 @@ def pip_install(arguments: list[str], progress: Progress = silent) -> None:
                 doing = _doing(line) or doing
                 if re.match(r"\s*Downloading \S+ \([\d.]+ [MG]B\)", line):
                     progress(doing, 0, 0)
-                if line.startswith("ERROR:"):
+                if line.startswith("ERROR:") and not complaint:  # the first one names the package
                     complaint = line.removeprefix("ERROR:").strip()
         except BaseException:
             pip.terminate()

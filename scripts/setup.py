@@ -1,5 +1,6 @@
 """Fills a virtual environment with lorakit, what it needs and its test tools. Run by the environment's own Python.
 
+`setup.py torch` installs torch for the CPU and nothing else, and fails where there is none.
 Standard library only: at the start the environment holds nothing but pip.
 """
 
@@ -29,7 +30,10 @@ def main() -> None:
     pip_install(["--no-deps", "--editable", str(ROOT)], say)
     gpu = nvidia_gpu()
     if not gpu:
-        install_cpu_torch()
+        try:
+            install_cpu_torch()
+        except LorakitError:
+            say("pytorch.org has none for this machine: taking the package index's torch, which may bring CUDA (3 GB)")
     pip_install(requirements(gpu, extra="test"), say)
     say(f"ready after {duration(time.monotonic() - started)}")
 
@@ -38,26 +42,17 @@ def say(what: str, done: int = 0, total: int = 0) -> None:
     print(f"set-up: {what}", flush=True)
 
 
-def install_cpu_torch(cuda_will_do: bool = True) -> None:
-    """Installs a torch without CUDA's gigabytes, if one can be had.
-
-    If none can, the index's default build comes later with the other requirements (or LorakitError, if that will not
-    do). Without its dependencies, which are to come from the usual index.
-    """
+def install_cpu_torch() -> None:
+    """Installs a torch without CUDA's gigabytes and without its dependencies; LorakitError if none can be had."""
     if "torch" in installed():
         return
     [torch] = [line for line in (ROOT / "requirements.txt").read_text().split() if line.startswith("torch>=")]
     try:
         pip_install(["--no-index", "--no-deps", torch])
-        return say("no NVIDIA GPU: took the torch that pip's find-links hold")
+        say("no NVIDIA GPU: took the torch that pip's find-links hold")
     except LorakitError:
         say("no NVIDIA GPU: getting torch for the CPU from pytorch.org")
-    try:
         pip_install(["--index-url", TORCH_FOR_CPU, "--retries=1", "--timeout=30", "--no-deps", torch], say)
-    except LorakitError:
-        if not cuda_will_do:
-            raise
-        say("pytorch.org has none for this machine: taking the package index's torch, which may bring CUDA (3 GB)")
 
 
 def forget_halves(site_packages: Path) -> list[str]:
@@ -82,7 +77,7 @@ def is_whole(info: Path) -> bool:
 
 if __name__ == "__main__":
     try:
-        main()
+        install_cpu_torch() if sys.argv[1:] == ["torch"] else main()
     except LorakitError as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:

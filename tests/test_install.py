@@ -41,39 +41,47 @@ def test_an_installed_onnxruntime_stays(monkeypatch, build, gpu):
     assert [line for line in install.requirements(gpu) if line.startswith("onnxruntime")] == [build]
 
 
-def test_lacking_names_what_is_absent(monkeypatch):
+def test_unmet_names_what_is_absent_or_out_of_range_here(monkeypatch):
     monkeypatch.setattr(install, "installed", lambda: {"huggingface-hub": "0.33.4", "torch": "2.11.0+cu128"})
-    assert install.lacking(["huggingface_hub>=0.33", "torch>=2.6", "gdown>=5.2"]) == ["gdown>=5.2"]
+    met = ["huggingface_hub>=0.33", "torch<3,>=2.6", "pyreadline3; sys_platform == 'nowhere'", "x; extra == 'cuda'"]
+    assert install.unmet([*met, "gdown>=5.2", "torch>=2.12"]) == ["gdown>=5.2", "torch>=2.12"]
 
 
-def test_lacking_leaves_a_package_out_of_range_to_the_user(monkeypatch):
-    monkeypatch.setattr(install, "installed", lambda: {"peft": "0.10.0"})
-    with pytest.raises(LorakitError, match=r"lorakit needs peft>=0.16, but peft 0.10.0 is installed: update it"):
-        install.lacking(["peft>=0.16"])
+class Pip:
+    """Remembers what it was asked, and does as a pip for which every release exists in one version."""
+
+    def __init__(self, monkeypatch, here, wanted, needs):
+        self.here, self.asked = dict(here), []
+        monkeypatch.setattr(install, "pip_install", self)
+        monkeypatch.setattr(install, "installed", lambda: dict(self.here))
+        monkeypatch.setattr(install, "requirements", lambda gpu: wanted)
+        monkeypatch.setattr(install, "needs_of", lambda requirement: needs)
+
+    def __call__(self, arguments, progress):
+        if arguments[0] == "--constraint":
+            arguments = [arguments[0], Path(arguments[1]).read_text().splitlines(), *arguments[2:]]
+        self.asked.append(arguments)
+        self.here |= {install.name_of(each): "9.0" for each in arguments[1:] if isinstance(each, str)}
 
 
-def test_complete_holds_every_installed_package(monkeypatch):
-    asked = {}
-
-    def pip_install(arguments, progress):
-        option, held, *missing = arguments
-        asked.update(option=option, held=Path(held).read_text().splitlines(), missing=missing)
-
-    monkeypatch.setattr(install, "pip_install", pip_install)
-    monkeypatch.setattr(install, "installed", lambda: {"numpy": "2.1.3", "google-colab": "1.0.0"})
-    monkeypatch.setattr(install, "requirements", lambda gpu: ["numpy>=2.0", "bitsandbytes>=0.46"])
+def test_complete_adds_what_is_missing_and_nothing_else(monkeypatch):
+    pip = Pip(monkeypatch, {"numpy": "2.1.3"}, ["numpy>=2.0", "bitsandbytes>=0.46"], needs=["numpy>=1.17"])
     assert install.complete() == ["bitsandbytes>=0.46"]
-    assert asked == {
-        "option": "--constraint",
-        "held": ["numpy==2.1.3", "google-colab==1.0.0"],
-        "missing": ["bitsandbytes>=0.46"],
-    }
+    assert pip.asked == [["--no-deps", "bitsandbytes>=0.46"]]
+    assert install.complete() == [] and len(pip.asked) == 1
 
 
-def test_complete_does_not_call_pip_when_nothing_is_missing(monkeypatch):
-    monkeypatch.setattr(install, "pip_install", lambda *_: pytest.fail("pip was called"))
-    monkeypatch.setattr(install, "requirements", lambda gpu: ["pytest"])
-    assert install.complete() == []
+def test_complete_looks_for_an_older_release_rather_than_change_what_is_here(monkeypatch):
+    pip = Pip(monkeypatch, {"numpy": "2.1.3"}, ["numpy>=2.0", "onnxruntime>=1.23"], needs=["numpy>=2.3"])
+    assert install.complete() == ["onnxruntime>=1.23"]
+    assert pip.asked[1:] == [["--constraint", ["numpy==2.1.3"], "onnxruntime>=1.23"]]
+
+
+def test_complete_leaves_a_package_out_of_range_to_the_user(monkeypatch):
+    pip = Pip(monkeypatch, {"peft": "0.10.0"}, ["peft>=0.16"], needs=[])
+    with pytest.raises(LorakitError, match=r"lorakit needs peft>=0.16, but version 0.10.0 is installed: update it"):
+        install.complete()
+    assert pip.asked == []
 
 
 @pytest.mark.parametrize(
