@@ -60,8 +60,13 @@ def _install_beside(here: dict[str, str], missing: list[str], progress: Progress
 
 def requirements(gpu: bool, extra: str = "") -> list[str]:
     """What lorakit needs on a machine with or without an NVIDIA GPU, and for `extra` ('test', 'demo')."""
+    try:
+        lines = importlib.metadata.requires("lorakit") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout whose notebook was opened without set-up
+        listed = Path(__file__).parent.parent / "requirements.txt"
+        lines = [line for line in listed.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     needed = []
-    for line in importlib.metadata.requires("lorakit") or []:
+    for line in lines:
         requirement, _, marker = line.partition(";")
         if not marker or (extra and f'extra == "{extra}"' in marker):
             needed.append(requirement.strip())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,19 +15,32 @@ import setup
 from lorakit import install
 from lorakit.errors import LorakitError
 
-LISTED = Path(__file__).resolve().parent.parent / "requirements.txt"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def without_onnxruntime(monkeypatch):
     monkeypatch.setattr(install, "installed", lambda: {})
 
 
+def listed() -> list[str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def test_requirements_are_those_of_the_one_list(monkeypatch):
     without_onnxruntime(monkeypatch)
-    listed = [line for line in LISTED.read_text().splitlines() if line and not line.startswith("#")]
-    assert install.requirements(gpu=False) == listed
+    assert install.requirements(gpu=False) == listed()
     tests_too = install.requirements(gpu=False, extra="test")
-    assert any(line.startswith("pytest>") for line in tests_too) and len(tests_too) > len(listed)
+    assert any(line.startswith("pytest>") for line in tests_too) and len(tests_too) > len(listed())
+
+
+def test_a_checkout_without_set_up_reads_the_list_itself(monkeypatch):
+    def unknown(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    without_onnxruntime(monkeypatch)
+    monkeypatch.setattr(importlib.metadata, "requires", unknown)
+    assert install.requirements(gpu=False) == listed()
 
 
 def test_a_gpu_gets_its_onnxruntime_in_place_of_the_other(monkeypatch):
@@ -152,3 +167,17 @@ def test_a_package_installed_by_halves_is_forgotten(site_packages, lost):
     assert setup.forget_halves(site_packages) == ["half"]
     left = sorted(path.name for path in site_packages.glob("*") if path.name != "__pycache__")
     assert left == sorted({"whole.py", "whole-1.0.dist-info", "half.py"} - {lost})
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_every_file_of_the_library(tmp_path):
+    """The notebooks install lorakit from an archive, which lacks data that only an editable install finds."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "lorakit", source / "lorakit", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for name in ("pyproject.toml", "requirements.txt", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("lorakit-*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("lorakit/")}
+    assert packed == {path.relative_to(source).as_posix() for path in source.glob("lorakit/**/*") if path.is_file()}
