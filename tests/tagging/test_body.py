@@ -13,7 +13,8 @@ from lorakit.tagging import body, tags
 GUIDE = tags.parse(
     "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail polish, kimono, "
     "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, yellow hair ornament, "
-    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black lips, pale skin, white skin"
+    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black lips, pale skin, "
+    "white skin"
 )
 HAND_APPENDED = ["lipstick", "black lips"]
 

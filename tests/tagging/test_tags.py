@@ -36,7 +36,9 @@ def test_writing_what_was_read_gives_the_same_caption(caption):
 
 @pytest.mark.parametrize("tag", ["red, hair", "red\nhair"])
 def test_a_tag_with_a_comma_or_a_line_end_is_refused_in_a_sentence(tag):
-    with pytest.raises(SettingsError, match="is not one tag: it holds a comma or a line end. Give its parts one by one"):
+    with pytest.raises(
+        SettingsError, match="is not one tag: it holds a comma or a line end. Give its parts one by one"
+    ):
         tags.join(["smile", tag])
 
 
