@@ -27,6 +27,6 @@ colab-test: setup  ## run the tests among the packages of Colab's newest and old
 setup:  ## make .venv, or complete it
 	@scripts/setup.sh
 
-clean:  ## remove environments, caches and the demo's output
-	rm -rf .venv .venv-colab-* .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info demo/output
+clean:  ## remove environments and caches; what was trained stays
+	rm -rf .venv .venv-colab-* .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
