@@ -13,6 +13,10 @@ LorakitError
 class LorakitError(Exception):
     """Base of every error lorakit raises on purpose; the command line prints it and exits with code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback (IPython looks for this name): the sentence alone."""
+        return [str(self)]
+
 
 class SettingsError(LorakitError):
     """A setting is unknown, out of range, or contradicts another."""

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from . import settings as settings_module
+from .colab import drive_folder
 from .errors import DatasetError, SettingsError
 from .files import write_text
 
 S = TypeVar("S")
 
-DRIVE = Path("/content/drive/MyDrive")
 SECTIONS = ("tagging", "training", "preview")
 FORBIDDEN = set(' .()"\'\\/:*?<>|')  # spaces and these break other tools and some file systems
 
@@ -75,8 +74,7 @@ def root() -> Path:
     """Where projects live: LORAKIT_HOME, else Drive's Loras folder when Drive is mounted, else ~/Loras."""
     if os.environ.get("LORAKIT_HOME"):
         return Path(os.environ["LORAKIT_HOME"]).expanduser()
-    on_colab = "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
-    return DRIVE / "Loras" if on_colab and DRIVE.exists() else Path.home() / "Loras"
+    return (drive_folder() or Path.home()) / "Loras"
 
 
 def check_name(name: str) -> str:
@@ -96,6 +94,11 @@ def find(name: str, base: Path | None = None) -> Project:
     path = Path(name).expanduser()
     if len(path.parts) > 1 or path.is_dir():
         return _plain_layout(path.resolve())
+    return named(name, base)
+
+
+def named(name: str, base: Path | None = None) -> Project:
+    """The project called `name` under the root, whatever folders the working directory has. Raises SettingsError."""
     base = base or root()
     check_name(name)
     for other in (base / "lora_training", base.parent / "lora_training"):
