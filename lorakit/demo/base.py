@@ -88,8 +88,11 @@ def as_tensor(pixels: np.ndarray) -> torch.Tensor:
 # --- the VAE -----------------------------------------------------------------------------------------------------
 
 
-def train_vae(sets: list[Drawings], folder: Path, steps: int, seed: int = 0, batch: int = 16, crop: int = 64) -> AutoencoderKL:
-    """AutoencoderKL (factor 8, 4 channels) on random crops; latents centred and scaled for `SCALING_FACTOR`."""
+def train_vae(sets: list[Drawings], folder: Path, steps: int, decoder_steps: int = 0, seed: int = 0, batch: int = 16, crop: int = 64) -> AutoencoderKL:
+    """AutoencoderKL (factor 8, 4 channels) on random crops; latents centred and scaled for `SCALING_FACTOR`.
+
+    For the last `decoder_steps` the encoder stays as it is, so that others can already learn from its latents.
+    """
     torch.manual_seed(seed)
     vae = AutoencoderKL(**VAE_CONFIG, mid_block_add_attention=False).to(memory_format=torch.channels_last)
 
@@ -104,7 +107,30 @@ def train_vae(sets: list[Drawings], folder: Path, steps: int, seed: int = 0, bat
         return (y - x).abs().mean() + (y - x).pow(2).mean() + 0.5 * _edges(y - x) + 2e-4 * kl
 
     vae = train_loop("vae", vae, loss_of, steps, lr=1.5e-3, folder=folder, decay=0.998)
-    return centre_latents(vae, sets)
+    vae = centre_latents(vae, sets)
+    return sharpen_decoder(vae, sets, folder, decoder_steps, seed) if decoder_steps else vae
+
+
+def sharpen_decoder(vae: AutoencoderKL, sets: list[Drawings], folder: Path, steps: int, seed: int = 0, batch: int = 6) -> AutoencoderKL:
+    """Trains the decoder alone, on whole pictures, as it will be used; the latents keep their meaning."""
+    decoder = torch.nn.ModuleDict({"post": vae.post_quant_conv, "decoder": vae.decoder}).requires_grad_(True)
+
+    def loss_of(step: int) -> torch.Tensor:
+        rng = random.Random(seed * 6007 + step)
+        torch.manual_seed(seed * 6007 + step)
+        drawings = rng.choice(sets)
+        x = as_tensor(drawings.pixels[[rng.randrange(len(drawings.pixels)) for _ in range(batch)]])
+        x = x.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.mean
+            z = z + rng.uniform(0, 0.08) * torch.randn_like(z) / SCALING_FACTOR  # what a sampler makes is never quite right
+        difference = decoder["decoder"](decoder["post"](z)) - x
+        return difference.abs().mean() + difference.pow(2).mean() + 0.5 * _edges(difference)
+
+    average = train_loop("decoder", decoder, loss_of, steps, lr=6e-4, folder=folder, decay=0.998)
+    vae.post_quant_conv.load_state_dict(average["post"].state_dict())
+    vae.decoder.load_state_dict(average["decoder"].state_dict())
+    return vae.eval()
 
 
 def _random_crop(drawings: Drawings, crop: int, rng: random.Random) -> np.ndarray:

@@ -64,7 +64,8 @@ def to_square(pixels: np.ndarray, side: int = SIDE) -> np.ndarray:
     return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def _targets(tags: list[list[str]]) -> torch.Tensor:
+def targets(tags: list[list[str]]) -> torch.Tensor:
+    """One row a picture, one column a label of `all_tags()`: 1 where the picture shows it."""
     column = {tag: i for i, tag in enumerate(all_tags())}
     target = torch.zeros(len(tags), len(column))
     for row, names in enumerate(tags):
@@ -85,7 +86,7 @@ def train_tagger(sets: list[Drawings], vae: AutoencoderKL, folder: Path, steps: 
     torch.manual_seed(seed)
     net = TaggerNet(len(all_tags()))
     squares = [np.stack([to_square(p) for p in s.pixels]) for s in sets]
-    pixels, target = np.concatenate(squares), _targets([t for s in sets for t in s.tags])
+    pixels, target = np.concatenate(squares), targets([t for s in sets for t in s.tags])
 
     def loss_of(step: int) -> torch.Tensor:
         rng, generator = random.Random(seed * 31 + step), torch.Generator().manual_seed(seed * 31 + step)

@@ -95,8 +95,10 @@ def tensors(parts: Modules, dtype: torch.dtype = torch.float16) -> dict[str, tor
     for part, module in parts.items():
         for path, layer in lora_modules(module):
             name = kohya_name(part, path)
-            found[f"{name}.lora_down.weight"] = layer.lora_A[NAME].weight.detach().to("cpu", dtype).contiguous()
-            found[f"{name}.lora_up.weight"] = layer.lora_B[NAME].weight.detach().to("cpu", dtype).contiguous()
+            for ours, theirs in ((layer.lora_A, "lora_down"), (layer.lora_B, "lora_up")):
+                weight = ours[NAME].weight.detach()
+                device = "meta" if weight.is_meta else "cpu"  # a meta weight has a shape only: enough to list a file's layout
+                found[f"{name}.{theirs}.weight"] = weight.to(device, dtype).contiguous()
             found[f"{name}.alpha"] = torch.tensor(float(layer.lora_alpha[NAME]), dtype=dtype)
     return dict(sorted(found.items()))
 
