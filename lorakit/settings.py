@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -78,14 +79,14 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], where: str) -> S:
     known = {spec.name: spec for spec in specs(cls)}
     for key in values:
         if key not in known:
-            raise SettingsError(f"{where}: there is no setting '{key}'{nearest(key, known)}. Correct or remove that line.")
+            raise SettingsError(f"{where}: there is no setting '{key}'{nearest(key, known)} Correct or remove that line.")
     return cls(**{key: convert(known[key], value, where) for key, value in values.items()})
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean 'epochs'?' or a list of what there is."""
+    """The end of a sentence: '; did you mean 'epochs'?' or a list of what there is."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f" (there are: {', '.join(known)})"
+    return f"; did you mean '{close[0]}'?" if close else f" (there are: {', '.join(known)})."
 
 
 def convert(spec: Spec, value: Any, where: str) -> Any:
@@ -119,6 +120,8 @@ def _as_type(kind: type, value: Any) -> Any:
         number = float(value)
     except (TypeError, ValueError):
         return None
+    if not math.isfinite(number):
+        return None
     if kind is int:
         return int(number) if number == int(number) else None
     return number
@@ -127,14 +130,21 @@ def _as_type(kind: type, value: Any) -> Any:
 def range_problem(spec: Spec, value: Any) -> str:
     """Why `value` is not allowed, as the rest of a sentence, or ''."""
     if spec.choices and value not in spec.choices:
-        return f"is {value!r}{nearest(str(value), spec.choices)}."
+        return f"is {value!r}{nearest(str(value), spec.choices)}"
     low, high = spec.low, spec.high
     if isinstance(value, int | float) and not isinstance(value, bool):
         if (low is not None and value < low) or (high is not None and value > high) or value != value:
-            limits = f"from {low:g} to {high:g}" if None not in (low, high) else f"at least {low:g}" if high is None else f"at most {high:g}"
             unit = f" {spec.unit}" if spec.unit else ""
-            return f"is {value:g}; it must be {limits}{unit}."
+            return f"is {value:g}; it must be {_limits(low, high)}{unit}."
     return ""
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "a number"
+    if high is None:
+        return f"at least {low:g}"
+    return f"at most {high:g}" if low is None else f"from {low:g} to {high:g}"
 
 
 def check(settings: Any, where: str | None = None) -> None:

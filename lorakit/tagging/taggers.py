@@ -96,9 +96,7 @@ def load(name: str) -> LoadedTagger:
     if row is None and folder.is_dir():
         row = next((t for t in TAGGERS if t.name == folder.name), Tagger(folder.name))
     elif row is None:
-        hint = nearest(name, names())
-        end = "" if hint.endswith("?") else "."
-        raise SettingsError(f"There is no tagger '{name}'{hint}{end} A folder with {FILES} will do too.")
+        raise SettingsError(f"There is no tagger '{name}'{nearest(name, names())} A folder with {FILES} will do too.")
     elif row.repo:
         return LoadedTagger(row, *_download(row))
     else:
