@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,11 @@ def write_safely(path: Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise SaveError(f"Could not write {path}: {reason}. Free some space or choose another folder, then run again.") from error
+    finally:
+        with contextlib.suppress(OSError):  # a folder that cannot be written to cannot be tidied either
+            temporary.unlink(missing_ok=True)
     return path
 
 
