@@ -5,6 +5,7 @@ A picture is an image file with its caption file beside it (`a.png`, `a.txt`). N
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -20,6 +21,8 @@ from .project import Project
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 RECORD = "removed.jsonl"
+CAPTIONS = (".txt", ".caption")
+UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)  # what Pillow raises
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
 
 
@@ -73,7 +76,7 @@ def open_image(path: Path, backdrop: tuple[int, int, int] = (255, 255, 255)) -> 
         with Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
     return flatten(upright, backdrop)
 
@@ -84,6 +87,8 @@ def flatten(image: Image.Image, backdrop: tuple[int, int, int] = (255, 255, 255)
         rgba = image.convert("RGBA")
         flat = Image.new("RGBA", rgba.size, (*backdrop, 255))
         return Image.alpha_composite(flat, rgba).convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would cut off at 255: all white
+        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     return image.convert("RGB")
 
 
@@ -93,7 +98,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
 
 
@@ -113,12 +118,18 @@ def broken(pictures: Iterable[Picture]) -> dict[Picture, str]:
 
 def read_caption(picture: Picture) -> str | None:
     """The caption, or None when there is no caption file. Raises DatasetError when it is not UTF-8 text."""
+    return _read_text(picture.caption_path)
+
+
+def _read_text(path: Path) -> str | None:
     try:
-        return picture.caption_path.read_text(encoding="utf-8-sig").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{picture.caption_path} is not UTF-8 text ({error.reason}). Save it again as UTF-8.") from error
+        raise DatasetError(f"{path} is not UTF-8 text ({error.reason}). Save it again as UTF-8.") from error
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}). Make it a file that can be read.") from error
 
 
 def write_captions(project: Project, captions: Mapping[Picture, str]) -> Path | None:
@@ -139,19 +150,26 @@ def write_captions(project: Project, captions: Mapping[Picture, str]) -> Path | 
 
 
 def undo_captions(project: Project) -> int:
-    """Takes back the last edit of captions; returns how many files changed. Raises DatasetError if there is none."""
+    """Takes back the last edit of captions; returns how many files changed. Raises DatasetError if there is none.
+
+    A caption that was changed by other means since then is left as it is now.
+    """
     records = sorted(project.removed.glob("captions-*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not records:
         raise DatasetError(f"There is no caption edit to undo in {project.removed}.")
     rows = json.loads(records[-1].read_text(encoding="utf-8"))
+    undone = 0
     for row in rows:
         path = _inside(project.dataset, row["file"])
+        if _read_text(path) != row["new"].strip():
+            continue
         if row["old"] is None:
-            path.replace(free_name(project.removed / path.name)) if path.exists() else None
+            path.replace(_free_place(project.removed / path.name))
         else:
             write_text(path, row["old"] + "\n")
-    records[-1].rename(records[-1].with_suffix(".undone"))
-    return len(rows)
+        undone += 1
+    records[-1].rename(free_name(records[-1].with_suffix(".undone")))
+    return undone
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -168,22 +186,42 @@ def _inside(folder: Path, name: str) -> Path:
 def remove(project: Project, picture: Picture, reason: str) -> Path:
     """Moves a picture and its caption to `removed/`, noting the reason; returns where it went."""
     project.removed.mkdir(parents=True, exist_ok=True)
-    target = free_name(project.removed / picture.name)
-    caption = picture.caption_path
+    target = _free_place(project.removed / picture.name)
     row = {"file": str(picture.path.relative_to(project.dataset)), "to": target.name, "reason": reason}
     with (project.removed / RECORD).open("a", encoding="utf-8") as record:
-        record.write(json.dumps(row, ensure_ascii=False) + "\n")
-    picture.path.rename(target)
-    if caption.exists():
-        caption.rename(target.with_suffix(caption.suffix))
+        record.write(f"\n{json.dumps(row)}")  # line end first: a line cut off by a crash must not swallow this one
+    _move(picture.path, target)
     return target
+
+
+def _free_place(path: Path) -> Path:
+    """`path`, or `path` with a number if a file of that stem is there: its caption must not land on another's."""
+    taken = {other.stem for other in path.parent.iterdir()} if path.parent.is_dir() else set()
+    number, stem = 1, path.stem
+    while stem in taken:
+        number += 1
+        stem = f"{path.stem}-{number}"
+    return path.with_stem(stem)
+
+
+def _move(picture: Path, target: Path) -> None:
+    """Moves a picture with its captions; `target` comes from `_free_place`."""
+    picture.rename(target)
+    for suffix in CAPTIONS:
+        if picture.with_suffix(suffix).exists():
+            picture.with_suffix(suffix).rename(target.with_suffix(suffix))
 
 
 def removals(project: Project) -> list[dict[str, str]]:
     """What was removed and why, oldest first: rows with `file`, `to` and `reason`."""
     path = project.removed / RECORD
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return [row for row in rows if (project.removed / row["to"]).exists()]
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a line cut off by a crash: its picture was not moved yet
+            row = json.loads(line)
+            rows.pop(row["to"], None)
+            rows[row["to"]] = row
+    return [row for row in rows.values() if (project.removed / row["to"]).exists()]
 
 
 def restore(project: Project, name: str) -> Picture:
@@ -191,10 +229,7 @@ def restore(project: Project, name: str) -> Picture:
     rows = [row for row in removals(project) if row["to"] == name]
     if not rows:
         raise DatasetError(f"{project.removed / name} is not a removed picture.")
-    source, target = project.removed / name, free_name(_inside(project.dataset, rows[-1]["file"]))
+    target = _free_place(_inside(project.dataset, rows[0]["file"]))
     target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
-    for suffix in (".txt", ".caption"):
-        if source.with_suffix(suffix).exists():
-            source.with_suffix(suffix).rename(target.with_suffix(suffix))
+    _move(project.removed / name, target)
     return Picture(target)
