@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,9 +65,13 @@ class Project:
         if not self.settings_file.exists():
             return tomlkit.document()
         try:
-            return tomlkit.parse(self.settings_file.read_text(encoding="utf-8"))
+            document = tomlkit.parse(self.settings_file.read_text(encoding="utf-8-sig"))
         except (TOMLKitError, UnicodeDecodeError) as error:
             raise SettingsError(f"{self.settings_file} is not valid TOML ({error}). Correct that line or delete the file.") from error
+        for name, table in document.items():
+            if not isinstance(table, Mapping):
+                raise SettingsError(f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a line like [{SECTIONS[0]}].")
+        return document
 
 
 def root() -> Path:
@@ -79,7 +83,7 @@ def root() -> Path:
 
 def check_name(name: str) -> str:
     """`name` if it can be a folder and file name everywhere. Raises SettingsError."""
-    bad = sorted(set(name) & FORBIDDEN)
+    bad = sorted(c for c in set(name) if c in FORBIDDEN or not c.isprintable())
     if not name or bad or name.startswith("-"):
         what = f"has {' '.join(repr(c) for c in bad)} in it" if bad else "is empty or starts with '-'"
         raise SettingsError(f"The project name '{name}' {what}; use letters, digits, '_' and '-' only.")
@@ -92,7 +96,7 @@ def find(name: str, base: Path | None = None) -> Project:
     Raises SettingsError for a name that cannot be a folder.
     """
     path = Path(name).expanduser()
-    if len(path.parts) > 1 or path.is_dir():
+    if name and (len(path.parts) > 1 or path.is_dir()):
         return _plain_layout(path.resolve())
     return named(name, base)
 
