@@ -214,6 +214,16 @@ def _move(picture: Path, target: Path) -> None:
 
 def removals(project: Project) -> list[dict[str, str]]:
     """What was removed and why, oldest first: rows with `file`, `to` and `reason`."""
+    return [row for row in _recorded(project) if (project.removed / row["to"]).exists()]
+
+
+def brought_back(project: Project) -> set[Path]:
+    """The pictures that were removed once and restored since: a person wants them."""
+    return {project.dataset / row["file"] for row in _recorded(project) if not (project.removed / row["to"]).exists()}
+
+
+def _recorded(project: Project) -> list[dict[str, str]]:
+    """The record's rows, the last one for each name under `removed/`."""
     path = project.removed / RECORD
     rows = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -221,7 +231,7 @@ def removals(project: Project) -> list[dict[str, str]]:
             row = json.loads(line)
             rows.pop(row["to"], None)
             rows[row["to"]] = row
-    return [row for row in rows.values() if (project.removed / row["to"]).exists()]
+    return list(rows.values())
 
 
 def restore(project: Project, name: str) -> Picture:

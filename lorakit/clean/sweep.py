@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..dataset import RECORD, broken, remove, scan
+from ..dataset import broken, brought_back, remove, scan
 from ..progress import Progress, silent
 from ..project import Project
 from .duplicates import Group, near_duplicates, remove_duplicates
@@ -33,10 +32,3 @@ def sweep(project: Project, progress: Progress = silent) -> Swept:
     found = near_duplicates([p for p in pictures if p not in bad], progress=progress)
     groups = [Group(g.best, tuple(o for o in g.others if o.path not in kept)) for g in found]
     return Swept(gone, [(group, remove_duplicates(project, [group])) for group in groups if group.others])
-
-
-def brought_back(project: Project) -> set[Path]:
-    """The pictures that were removed once and are in the dataset again."""
-    record = project.removed / RECORD
-    rows = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()] if record.exists() else []
-    return {project.dataset / row["file"] for row in rows if not (project.removed / row["to"]).exists()}
