@@ -1,0 +1,76 @@
+"""The trainer's form: the base model and the three knobs in front, with the exact number of steps below them."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+
+import ipywidgets as W
+
+from ..dataset import picture_size, require
+from ..errors import LorakitError
+from ..project import Project
+from ..training.config import PreviewSettings, TrainingSettings
+from ..training.plan import Plan, Size, aim, make_plan
+from . import red
+from .forms import Form, folded
+
+KNOBS = ("base_model", "repeats", "batch_size", "epochs")
+USUAL_STEPS = 450  # what a character usually takes
+
+
+class TrainerForm(W.VBox):
+    """Training and preview settings of a project. `training` and `preview` are the two forms."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.sizes, self.reason = sizes_of(project)
+        self.seconds_per_step = measured_speed(project)
+        self.line = W.HTML().add_class("lk-plan")
+        self.steps = W.IntText(USUAL_STEPS, layout={"width": "90px"}).add_class("lk-aim-steps")
+        self.aim = W.Button(description="Aim for", icon="crosshairs", layout={"width": "110px"}).add_class("lk-aim")
+        self.aim.on_click(lambda _: self._aim())
+        aiming = W.HBox([self.aim, self.steps, W.Label("steps")])
+        self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming])
+        self.training.observe(lambda _: self._show_plan(), "settings")
+        self.preview = Form(project, PreviewSettings)
+        super().__init__([self.training, folded("Previews", self.preview)])
+        self._show_plan()
+
+    @property
+    def value(self) -> tuple[TrainingSettings, PreviewSettings]:
+        """Both settings. Raises SettingsError when something on screen is wrong."""
+        return self.training.value, self.preview.value
+
+    @property
+    def plan(self) -> Plan:
+        """The exact plan for the settings that are in force."""
+        s = self.training.settings
+        return make_plan(self.sizes, s.resolution, s.bucket_step, s.repeats, s.batch_size, s.epochs)
+
+    def _show_plan(self) -> None:
+        if self.reason:
+            self.line.value = red(self.reason)
+        else:
+            self.line.value = f"<b>{escape(self.plan.sentence(self.seconds_per_step))}</b>"
+
+    def _aim(self) -> None:
+        if self.sizes and self.steps.value > 0:
+            found = aim(self.plan, self.steps.value)
+            self.training.fill(repeats=found.repeats, epochs=found.epochs)
+
+
+def sizes_of(project: Project) -> tuple[list[Size], str]:
+    """Width and height of every picture; or none, and the sentence that says why."""
+    try:
+        return [picture_size(picture.path) for picture in require(project.dataset)], ""
+    except LorakitError as error:
+        return [], str(error)
+
+
+def measured_speed(project: Project) -> float | None:
+    """Seconds a step took in the project's last run, or None when it has had none."""
+    try:
+        return float(json.loads((project.output / "timing.json").read_text())["seconds_per_step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,85 @@
+"""The trainer's form: the live line under the three knobs, and aiming for a number of steps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lorakit.training.config import TrainingSettings
+from lorakit.widgets.trainer import TrainerForm
+
+
+def text(form: TrainerForm) -> str:
+    return form.line.value
+
+
+def test_the_line_counts_exactly_and_follows_every_knob(project):
+    form = TrainerForm(project)
+    # at 1024 the four pictures fall into three buckets: 2 x 4 repeats in batches of 4, and two times 1 x 4
+    assert text(form) == "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps</b>"
+    form.training.fields["epochs"].widget.value = 3
+    assert "x 3 epochs = 12 steps" in text(form)
+    form.training.fields["batch_size"].widget.value = 8
+    assert "batch 8: 3 steps an epoch x 3 epochs = 9 steps" in text(form)
+    form.training.fields["repeats"].widget.value = 1
+    assert "4 pictures x 1 repeats" in text(form)
+
+
+def test_while_a_knob_is_wrong_the_line_stays_with_the_last_right_settings(project):
+    form = TrainerForm(project)
+    form.training.fields["epochs"].widget.value = -1
+    assert "= 40 steps" in text(form) and "epochs is -1" in form.training.fields["epochs"].problem.value
+
+
+def test_the_time_is_told_once_a_run_has_measured_it(project):
+    assert "about" not in text(TrainerForm(project))
+    (project.output / "timing.json").write_text(json.dumps({"seconds_per_step": 9.0, "device": "cpu"}))
+    assert text(TrainerForm(project)) == (
+        "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps, about 6 min here</b>"
+    )
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"seconds_per_step": null}'])
+def test_a_damaged_timing_file_is_as_good_as_none(project, damaged):
+    (project.output / "timing.json").write_text(damaged)
+    assert "about" not in text(TrainerForm(project))
+
+
+def test_aiming_sets_repeats_and_epochs_near_450_steps_and_saves_them(project):
+    form = TrainerForm(project)
+    assert form.steps.value == 450
+    form.aim.click()
+    assert abs(form.plan.steps - 450) <= 5
+    assert f"= {form.plan.steps} steps" in text(form)
+    saved = project.load(TrainingSettings)
+    assert (saved.repeats, saved.epochs) == (form.plan.repeats, form.plan.epochs)
+    form.steps.value = 100
+    form.aim.click()
+    assert abs(form.plan.steps - 100) <= 4
+
+
+def test_aiming_for_nothing_changes_nothing(project):
+    form = TrainerForm(project)
+    form.steps.value = 0
+    form.aim.click()
+    assert form.value[0] == TrainingSettings()
+
+
+def test_without_pictures_the_line_says_so_and_aiming_does_nothing(empty):
+    form = TrainerForm(empty)
+    assert "There are no pictures in" in text(form)
+    form.aim.click()
+    assert form.value[0] == TrainingSettings()
+
+
+def test_a_broken_picture_is_named_in_the_line(project):
+    (project.dataset / "torn.png").write_bytes(b"\x89PNG")
+    assert "torn.png cannot be read" in text(TrainerForm(project))
+
+
+def test_preview_settings_are_saved_in_their_own_table(project):
+    form = TrainerForm(project)
+    form.preview.fields["count"].widget.value = 2
+    assert form.value[1].count == 2
+    assert "[preview]" in project.settings_file.read_text()
