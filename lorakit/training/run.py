@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def train_project(
     activation_tag: str = "",
     progress: Progress = silent,
     score: Score | None = None,
-) -> Iterator[RunEvent]:
+) -> Generator[RunEvent, None, None]:
     """Trains the project's LoRA. `score` measures the likeness of previews of the activation tag alone.
 
     Everything that can be wrong with the input is raised (LorakitError) before the base model is loaded. An interrupt

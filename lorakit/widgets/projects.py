@@ -37,7 +37,7 @@ class ProjectPicker(W.VBox):
         self.line = W.HTML().add_class("lk-project-line")
         self.bar = Bar()
         self.list.observe(lambda _: self._chosen(), "value")
-        self.new.observe(lambda change: change["new"] and self.choose(change["new"].strip()), "value")
+        self.new.observe(lambda _: self._typed(), "value")
         super().__init__([W.HBox([self.list, self.new]), self.line, self.bar])
         self._describe()
 
@@ -61,6 +61,10 @@ class ProjectPicker(W.VBox):
             project = projects.named(self.list.value).create()
         self._describe()
         return project
+
+    def _typed(self) -> None:
+        if self.new.value.strip():
+            self.choose(self.new.value.strip())
 
     def _chosen(self) -> None:
         write_text(remembered(), self.list.value)
