@@ -81,12 +81,14 @@ def _decode(base: Base, latents: torch.Tensor) -> list[Image.Image]:
 def grid(rows: Sequence[Sequence[Image.Image]], row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), tile: int = 256) -> Image.Image:
     """Pictures in rows and columns with labels above and to the left; each fitted into a square of `tile` pixels."""
     font = ImageFont.load_default(max(12, tile // 14))
-    head, side = (tile // 6 if column_labels else 0), (tile * 3 // 4 if row_labels else 0)
+    side = tile * 2 // 5 if row_labels else 0
+    above = [_wrapped(label, tile, font) for label in column_labels]
+    head = max((text.count("\n") + 1 for text in above), default=0) * (max(12, tile // 14) + 5) + (6 if above else 0)
     columns = max(len(row) for row in rows)
     sheet = Image.new("RGB", (side + columns * tile, head + len(rows) * tile), "white")
     pen = ImageDraw.Draw(sheet)
-    for c, label in enumerate(column_labels):
-        pen.text((side + c * tile + tile / 2, head / 2), _wrapped(label, tile, font), fill="black", font=font, anchor="mm", align="center")
+    for c, text in enumerate(above):
+        pen.text((side + c * tile + tile / 2, head / 2), text, fill="black", font=font, anchor="mm", align="center")
     for r, row in enumerate(rows):
         if row_labels:
             pen.text((side / 2, head + r * tile + tile / 2), _wrapped(row_labels[r], side, font), fill="black", font=font, anchor="mm", align="center")
@@ -102,7 +104,7 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         lines[-1:] = [longer] if font.getlength(longer) <= width - 8 or not lines[-1] else [lines[-1], word]
-    return "\n".join(lines[:6])
+    return "\n".join(lines[:7])
 
 
 def save_picture(picture: Image.Image, path: Path) -> Path:

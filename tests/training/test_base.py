@@ -1,0 +1,70 @@
+"""Loading the base: folder and single file are the same model, and what is not a base says so."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lorakit.errors import BaseModelError
+from lorakit.training.base import DEMO, Base, load_base, save_single_file
+
+
+def test_the_single_file_in_sdxls_layout_holds_the_same_model_as_the_folder(base: Base, tmp_path: Path) -> None:
+    single = load_base(str(save_single_file("demo", tmp_path / "base.safetensors")))
+    for part, module in {**base.parts, "vae": base.vae}.items():
+        other = {**single.parts, "vae": single.vae}[part].state_dict()
+        assert module.state_dict().keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in module.state_dict().items())
+
+
+def test_the_base_is_frozen_and_predicts_noise(base: Base) -> None:
+    assert not any(p.requires_grad for m in (*base.parts.values(), base.vae) for p in m.parameters())
+    assert base.prediction == "epsilon"
+
+
+def test_a_half_precision_base_keeps_its_vae_in_float32() -> None:
+    base = load_base("demo", torch.bfloat16)
+    assert base.unet.dtype == base.encoders[0].dtype == torch.bfloat16
+    assert base.vae.dtype == torch.float32
+
+
+def test_both_tokenizers_have_clips_vocabulary(base: Base) -> None:
+    words = "1girl, crescent hair ornament"
+    for tokenizer in base.tokenizers:
+        assert len(tokenizer) == 49408
+        assert tokenizer(words).input_ids == [49406, 272, 1611, 267, 18211, 2225, 23409, 49407]
+    assert [t.pad_token_id for t in base.tokenizers] == [49407, 0]
+
+
+def refused(source: Path | str) -> str:
+    with pytest.raises(BaseModelError) as error:
+        load_base(str(source))
+    return str(error.value)
+
+
+def test_what_is_not_a_base_is_refused_with_the_reason(tmp_path: Path) -> None:
+    assert "There is no base model at" in refused(tmp_path / "nowhere")
+    assert "is not a diffusers folder" in refused(tmp_path)
+    (tmp_path / "page.safetensors").write_text("<html>sign in first</html>")
+    assert "is not a safetensors file (26 bytes" in refused(tmp_path / "page.safetensors")
+    (tmp_path / "old.ckpt").write_bytes(b"pickle")
+    assert "is a pickle, which can run code" in refused(tmp_path / "old.ckpt")
+
+
+def test_a_stable_diffusion_1_checkpoint_is_named_as_such(tmp_path: Path) -> None:
+    save_file({"cond_stage_model.transformer.x": torch.zeros(1), "model.diffusion_model.y": torch.zeros(1)}, tmp_path / "sd15.safetensors")
+    assert "looks like Stable Diffusion 1 or 2" in refused(tmp_path / "sd15.safetensors")
+
+
+def test_an_incomplete_folder_names_the_missing_tensor(tmp_path: Path) -> None:
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler"):
+        (tmp_path / part).mkdir()
+        for file in (DEMO / part).iterdir():
+            (tmp_path / part / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({"conv_in.weight": torch.zeros(64, 4, 3, 3)}, path)
+    assert "lacks the tensor 'conv_in.bias'" in refused(tmp_path)
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({})[:-1])
+    assert "config.json cannot be read" in refused(tmp_path)
