@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..clean.duplicates import near_duplicates
-from ..dataset import broken, remove, scan
+from ..clean.sweep import sweep
+from ..dataset import scan
 from ..files import write_text
 from ..progress import Progress, duration, silent
 from ..project import Project, find, root
@@ -76,21 +76,6 @@ def sample_project(folder: Path | None = None, progress: Progress = silent) -> P
     return project
 
 
-def clean(project: Project, progress: Progress = silent) -> int:
-    """Moves broken pictures and near-duplicates to `removed/`; returns how many."""
-    pictures = scan(project.dataset)
-    bad = broken(pictures)
-    for picture, reason in bad.items():
-        remove(project, picture, reason)
-    count = len(bad)
-    for group in near_duplicates([p for p in pictures if p not in bad]):
-        for other in group.others:
-            remove(project, other, f"nearly the same as {group.best.name}")
-            count += 1
-    progress("Cleaning", len(pictures), len(pictures))
-    return count
-
-
 def run_demo(
     folder: Path, seed: int = 42, changes: Callable[[TrainingSettings], TrainingSettings] = lambda s: s, progress: Progress = silent
 ) -> Summary:
@@ -99,7 +84,7 @@ def run_demo(
 
     started = time.monotonic()
     project = sample_project(folder, progress)
-    removed = clean(project, progress)
+    removed = sweep(project, progress).moved
     tagging = project.load(TaggingSettings)
     tag_dataset(project, tagging, progress)
     training = changes(replace(project.load(TrainingSettings), seed=seed))

@@ -22,7 +22,7 @@ from ..errors import TrainingError
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step is done. `step` counts from 1 to `steps`; `seconds` is since the loop's first step began."""
+    """One step is done. `step` counts from 1 to `steps`; `seconds` is the time spent in steps so far."""
 
     step: int
     steps: int
@@ -71,9 +71,10 @@ def train(
     kept = objective.kept_signal(base.scheduler)
     generator = torch.Generator().manual_seed(settings.seed)
     _enter_training(base, parts, settings.checkpointing and device != "cpu")
-    step, started = 0, time.monotonic()
+    step, spent = 0, 0.0
     for epoch in range(1, plan.epochs + 1):
         for rows in batches(plan, epoch, settings.seed):
+            began = time.monotonic()
             rng = random.Random(settings.seed * 1_000_003 + step)
             x = torch.stack([cache.sample(latents[i], base.vae.config.scaling_factor, generator) for i in rows])
             texts = [shown_caption(captions[i], settings, rng) for i in rows]
@@ -89,7 +90,8 @@ def train(
             schedule.step()
             step += 1
             _check(loss.item(), step)
-            yield StepDone(step, plan.steps, epoch, loss.item(), rate, gradient, time.monotonic() - started)
+            spent += time.monotonic() - began
+            yield StepDone(step, plan.steps, epoch, loss.item(), rate, gradient, spent)
         yield EpochDone(epoch, plan.epochs, step)
 
 

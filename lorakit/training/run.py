@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 
 from ..dataset import Picture, broken, picture_size, read_caption, require
 from ..errors import DatasetError
+from ..files import write_text
 from ..progress import Progress, silent
 from ..project import Project
 from . import adapter, cache
@@ -129,13 +131,13 @@ def train_project(
     artist = Artist(project, base, settings, preview, activation_tag, progress, score)
     keeper = Keeper(project, base, settings, plan, captions, activation_tag)
     yield from artist.draw(0)
-    last, started, stopped = 0, time.monotonic(), False
+    last, spent, started, stopped = 0, 0.0, time.monotonic(), False
     loop = train(base, plan, latents, captions, settings, device)
     try:
         for event in loop:
             yield event
             if isinstance(event, StepDone):
-                last = event.step
+                last, spent = event.step, event.seconds
             elif event.epoch < event.epochs and event.epoch % settings.save_every == 0:
                 yield keeper.save(event.epoch, last, final=False)
             if isinstance(event, EpochDone) and (event.epoch == event.epochs or (preview.every and event.epoch % preview.every == 0)):
@@ -145,7 +147,14 @@ def train_project(
         log.warning("Stopped at step %d; saving what is learnt so far.", last)
     saved = keeper.save(plan.epochs if not stopped else last // plan.steps_per_epoch, last, final=True)
     yield saved
+    if last:
+        keep_timing(project, spent / last, device)
     yield Finished(saved.path, last, time.monotonic() - started, stopped)
+
+
+def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:
+    """Notes how fast the run was in `output/timing.json`: the next plan of this project says how long it takes."""
+    write_text(project.output / "timing.json", json.dumps({"seconds_per_step": round(seconds_per_step, 4), "device": device}) + "\n")
 
 
 class Artist:
