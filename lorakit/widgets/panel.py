@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from html import escape
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import ipywidgets as W
@@ -28,8 +29,9 @@ from .gallery import grid_table
 from .plot import loss_plot
 
 SOON = 30  # steps of this run, or a tenth of all, from which the time left is told
-PAUSE = 1.0  # seconds between two drawings of the plot
-SHARE = 50  # drawing takes at most one part in so many of the time
+PAUSE = 0.5  # seconds between two updates of bars and text
+PLOT_PAUSE = (1.0, 10.0)  # seconds between two drawings of the plot, at least and at most; between them
+SHARE = 50  # drawing takes one part in so many of the time
 LOG_PAUSE = 10.0  # seconds between two lines about steps in the log
 
 
@@ -46,7 +48,7 @@ class Panel(W.VBox):
         self.finished: Finished | None = None
         self._first: Previews | None = None
         self._stop = False
-        self._next_plot = self._next_log = 0.0
+        self._next = self._next_plot = self._next_log = 0.0
         self._build()
 
     def _build(self) -> None:
@@ -140,19 +142,23 @@ class Panel(W.VBox):
 
     def _show_step(self, event: StepDone) -> None:
         self.losses.append(event.loss)
-        now = time.monotonic()
-        if now < self._next_plot and event.step < event.steps:
-            return
-        self.step.max, self.step.value = event.steps, event.step
-        self.step_text.value = f"{event.step} of {event.steps}"
-        self.status.value = escape(step_line(event))
-        self.loss.value = loss_plot(self.losses)
-        self.loss.layout.display = None
-        spent = time.monotonic() - now
-        self._next_plot = now + max(PAUSE, SHARE * spent)
+        now, last = time.monotonic(), event.step == event.steps
+        if now >= self._next or last:
+            self._next = now + PAUSE
+            self.step.max, self.step.value = event.steps, event.step
+            self.step_text.value = f"{event.step} of {event.steps}"
+            self.status.value = escape(step_line(event))
+        if now >= self._next_plot or last:
+            self._draw_loss(now)
         if now >= self._next_log:
             self._next_log = now + LOG_PAUSE
             self._write(f"Step {event.step} of {event.steps}: {step_line(event)}")
+
+    def _draw_loss(self, now: float) -> None:
+        self.loss.value = loss_plot(self.losses)
+        self.loss.layout.display = None
+        least, most = PLOT_PAUSE
+        self._next_plot = now + min(max(least, SHARE * (time.monotonic() - now)), most)
 
     def _show_epoch(self, event: EpochDone) -> None:
         self.epoch.max, self.epoch.value = event.epochs, event.epoch
@@ -221,10 +227,17 @@ def preview_label(event: Previews) -> str:
 @contextmanager
 def polling() -> Iterator[Callable[[], None] | None]:
     """A function that lets button presses through while a cell runs, or None where that cannot be done."""
-    if getattr(get_ipython(), "kernel", None) is None or find_spec("jupyter_ui_poll") is None:
+    if not can_poll():
         yield None
         return
     from jupyter_ui_poll import ui_events
 
     with ui_events() as poll:
         yield lambda: poll(1)
+
+
+def can_poll() -> bool:
+    """Whether jupyter-ui-poll is installed and works here: with ipykernel 7 it loses presses without a word."""
+    if getattr(get_ipython(), "kernel", None) is None or find_spec("jupyter_ui_poll") is None:
+        return False
+    return int(version("ipykernel").partition(".")[0]) < 7

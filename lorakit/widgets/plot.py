@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 HALF_LIFE = 15  # steps after which a loss counts half in the smoothed line
 
 
@@ -21,9 +24,6 @@ def smoothed(values: Sequence[float], half_life: float = HALF_LIFE) -> list[floa
 
 def loss_plot(losses: Sequence[float]) -> bytes:
     """Each step's loss as a dot and the smoothed loss as a line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6, 2.2), dpi=100, layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss")
     steps = range(1, len(losses) + 1)

@@ -115,22 +115,24 @@ def test_the_loss_is_plotted_in_place_at_most_once_a_second(panel, run, monkeypa
     assert panel.loss.value == b"png" and panel.loss.layout.display is None
 
 
-def test_a_slow_plot_is_drawn_less_often(panel, monkeypatch):
-    clock = [0.0]
+@pytest.mark.parametrize("cost, pause", [(0.001, 1.0), (0.1, 5.0), (3.0, 10.0)])
+def test_a_slow_plot_is_drawn_less_often_but_bars_go_on(panel, monkeypatch, cost, pause):
+    clock, drawn = [100.0], []
     monkeypatch.setattr(panels.time, "monotonic", lambda: clock[0])
 
     def slow(losses):
-        clock[0] += 2.0
+        drawn.append(len(losses))
+        clock[0] += cost
         return b"png"
 
     monkeypatch.setattr(panels, "loss_plot", slow)
     panel.show_event(step(1, 1000))
-    clock[0] = 99.0
+    clock[0] = 100 + pause - 0.01
     panel.show_event(step(2, 1000))
-    assert panel.step.value == 1
-    clock[0] = 101.0
+    assert drawn == [1] and panel.step.value == 2
+    clock[0] = 100 + pause
     panel.show_event(step(3, 1000))
-    assert panel.step.value == 3
+    assert drawn == [1, 3]
 
 
 def test_everything_goes_to_the_log(panel, run):
