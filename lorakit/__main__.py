@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = options.command(options)
     except LorakitError as error:
-        print(json.dumps({"error": str(error)}) if options.json else f"lorakit: {error}", file=sys.stdout if options.json else sys.stderr)
+        print(
+            json.dumps({"error": str(error)}) if options.json else f"lorakit: {error}",
+            file=sys.stdout if options.json else sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("lorakit: interrupted; what was finished is on disk.", file=sys.stderr)
@@ -44,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"lorakit {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, help: str, project_help: str = "name of the project, or the path of its folder") -> argparse.ArgumentParser:
+    def add(
+        name: str, command: Command, help: str, project_help: str = "name of the project, or the path of its folder"
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         if project_help:
             sub.add_argument("project", help=project_help)
@@ -54,9 +59,17 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     demo = add("demo", _demo, "Run the whole job on drawn pictures, or build the embedded world again.", "")
-    demo.add_argument("action", nargs="?", choices=("run", "build", "checkpoint"), default="run", help="run the job (default); build the embedded world (hours); checkpoint: write its base as one SDXL file")
+    demo.add_argument(
+        "action",
+        nargs="?",
+        choices=("run", "build", "checkpoint"),
+        default="run",
+        help="run the job (default); build the embedded world (hours); checkpoint: write its base as one SDXL file",
+    )
     demo.add_argument("--folder", type=Path, default=Path("demo"), help="where the project goes (default: ./demo)")
-    demo.add_argument("--seed", type=int, default=42, help="seed of training and previews, or of the world that is built")
+    demo.add_argument(
+        "--seed", type=int, default=42, help="seed of training and previews, or of the world that is built"
+    )
     _add_set(demo, "training")
 
     init = add("init", _init, "Make a project: its folders and its settings file.")
@@ -67,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     _add_set(tag, "tagging")
 
     plan = add("plan", _plan, "Show buckets and the exact number of steps; nothing is loaded.")
-    plan.add_argument("--aim", type=int, metavar="STEPS", help="choose repeats and epochs for about so many steps, and save them")
+    plan.add_argument(
+        "--aim", type=int, metavar="STEPS", help="choose repeats and epochs for about so many steps, and save them"
+    )
     _add_set(plan, "training")
 
     _add_set(add("train", _train, "Train the project's LoRA."), "training")
@@ -75,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
     preview = add("preview", _preview, "Draw pictures with the project's LoRA.")
     preview.add_argument("--lora", type=Path, help="another LoRA file than the project's own")
     preview.add_argument("--strength", type=float, default=1.0, help="weight of the LoRA; 0 shows the base alone")
-    preview.add_argument("--prompt", action="append", help="what to draw (may be given several times); default: the activation tag")
+    preview.add_argument(
+        "--prompt", action="append", help="what to draw (may be given several times); default: the activation tag"
+    )
     _add_set(preview, "preview")
 
     inspect = add("inspect", _inspect, "Say what is in a LoRA file or a base checkpoint.", "")
@@ -84,7 +101,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_set(sub: argparse.ArgumentParser, section: str) -> None:
-    sub.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help=f"change settings of [{section}] for this run, like epochs=10")
+    sub.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"change settings of [{section}] for this run, like epochs=10",
+    )
 
 
 def _demo(options: argparse.Namespace) -> dict[str, Any]:
@@ -115,8 +138,17 @@ def _init(options: argparse.Namespace) -> dict[str, Any]:
     for cls in (TaggingSettings, TrainingSettings, PreviewSettings):
         made.save(made.load(cls))
     copied = _copy_pictures(options.pictures, made.dataset) if options.pictures else 0
-    text = f"Project {made.name}: put pictures into {made.dataset}" if not copied else f"Project {made.name}: {copied} pictures copied into {made.dataset}"
-    return {"text": f"{text}\nSettings: {made.settings_file}", "project": made.name, "dataset": made.dataset, "copied": copied}
+    text = (
+        f"Project {made.name}: put pictures into {made.dataset}"
+        if not copied
+        else f"Project {made.name}: {copied} pictures copied into {made.dataset}"
+    )
+    return {
+        "text": f"{text}\nSettings: {made.settings_file}",
+        "project": made.name,
+        "dataset": made.dataset,
+        "copied": copied,
+    }
 
 
 def _copy_pictures(source: Path, target: Path) -> int:
@@ -157,7 +189,15 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
         here.save(replace(chosen, repeats=plan.repeats, epochs=plan.epochs))
     buckets = {f"{w}x{h}": count for (w, h), count in plan.buckets.items()}
     rows = "\n".join(f"  {size:>9}: {count} pictures" for size, count in buckets.items())
-    return {"text": f"{plan.sentence()}\n{rows}", "steps": plan.steps, "steps_per_epoch": plan.steps_per_epoch, "repeats": plan.repeats, "epochs": plan.epochs, "batch_size": plan.batch_size, "buckets": buckets}
+    return {
+        "text": f"{plan.sentence()}\n{rows}",
+        "steps": plan.steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "repeats": plan.repeats,
+        "epochs": plan.epochs,
+        "batch_size": plan.batch_size,
+        "buckets": buckets,
+    }
 
 
 def _train(options: argparse.Namespace) -> dict[str, Any]:
@@ -169,7 +209,9 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     here = project.existing(options.project)
     chosen, tagging = settings.changed(here.load(TrainingSettings), options.set), here.load(TaggingSettings)
     progress, result = TerminalProgress(), {}
-    for event in run.train_project(here, chosen, here.load(PreviewSettings), tagging.activation_tag, progress, scorer(tagging)):
+    for event in run.train_project(
+        here, chosen, here.load(PreviewSettings), tagging.activation_tag, progress, scorer(tagging)
+    ):
         if isinstance(event, run.Planned):
             print(f"{event.plan.sentence()}\n{event.reason}", file=sys.stderr)
         elif isinstance(event, run.StepDone):
@@ -195,9 +237,21 @@ def _preview(options: argparse.Namespace) -> dict[str, Any]:
     base = load_base(training.base_model, dtype, device)
     adapter.load_adapter(base.parts, options.lora or here.output / f"{here.name}.safetensors")
     adapter.set_strength(base.parts, options.strength)
-    wanted = [preview.Prompt(text, chosen.seed + i) for i, text in enumerate(options.prompt)] if options.prompt else preview.prompts(chosen, here.load(TaggingSettings).activation_tag)
-    pictures = preview.draw(base, wanted, chosen, (chosen.width or training.resolution, chosen.height or training.resolution), TerminalProgress())
-    path = preview.save_picture(preview.grid([pictures], column_labels=[p.text for p in wanted]), here.output / "preview.png")
+    wanted = (
+        [preview.Prompt(text, chosen.seed + i) for i, text in enumerate(options.prompt)]
+        if options.prompt
+        else preview.prompts(chosen, here.load(TaggingSettings).activation_tag)
+    )
+    pictures = preview.draw(
+        base,
+        wanted,
+        chosen,
+        (chosen.width or training.resolution, chosen.height or training.resolution),
+        TerminalProgress(),
+    )
+    path = preview.save_picture(
+        preview.grid([pictures], column_labels=[p.text for p in wanted]), here.output / "preview.png"
+    )
     return {"text": f"Pictures: {path}", "file": path, "prompts": [p.text for p in wanted]}
 
 

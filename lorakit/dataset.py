@@ -49,7 +49,9 @@ def scan(folder: Path) -> list[Picture]:
     found = []
     for directory, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Picture(Path(directory) / f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES]
+        found += [
+            Picture(Path(directory) / f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES
+        ]
     return sorted(found, key=lambda picture: str(picture.path).lower())
 
 
@@ -63,7 +65,9 @@ def require(folder: Path) -> list[Picture]:
     for picture in pictures:
         twin = stems.setdefault(picture.path.with_suffix(""), picture.name)
         if twin != picture.name:
-            raise DatasetError(f"{twin} and {picture.name} in {picture.path.parent} would share one caption file. Rename one of them.")
+            raise DatasetError(
+                f"{twin} and {picture.name} in {picture.path.parent} would share one caption file. Rename one of them."
+            )
     return pictures
 
 
@@ -142,7 +146,10 @@ def write_captions(project: Project, captions: Mapping[Picture, str]) -> Path | 
     if not changes:
         return None
     record = free_name(project.removed / f"captions-{time.strftime('%Y%m%d-%H%M%S')}.json")
-    rows = [{"file": str(p.caption_path.relative_to(project.dataset)), "old": old[p], "new": text} for p, text in changes.items()]
+    rows = [
+        {"file": str(p.caption_path.relative_to(project.dataset)), "old": old[p], "new": text}
+        for p, text in changes.items()
+    ]
     write_text(record, json.dumps(rows, ensure_ascii=False, indent=1))
     for picture, text in changes.items():
         write_text(picture.caption_path, text + "\n")

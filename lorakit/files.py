@@ -22,7 +22,9 @@ def write_safely(path: Path, write: Callable[[Path], object]) -> Path:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SaveError(f"Could not write {path}: {reason}. Free some space or choose another folder, then run again.") from error
+        raise SaveError(
+            f"Could not write {path}: {reason}. Free some space or choose another folder, then run again."
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # a folder that cannot be written to cannot be tidied either
             temporary.unlink(missing_ok=True)

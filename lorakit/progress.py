@@ -49,7 +49,9 @@ class TerminalProgress:
         if sys.stderr.isatty():
             if finished or now - self.shown > 0.1:
                 self.shown = now
-                print(f"\r\033[K{self._line(done, total, now)}", end="\n" if finished else "", file=sys.stderr, flush=True)
+                print(
+                    f"\r\033[K{self._line(done, total, now)}", end="\n" if finished else "", file=sys.stderr, flush=True
+                )
         elif done == 0 or finished:
             print(self._line(done, total, now), file=sys.stderr, flush=True)
 

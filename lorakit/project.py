@@ -23,7 +23,7 @@ from .files import write_text
 S = TypeVar("S")
 
 SECTIONS = ("tagging", "training", "preview")
-FORBIDDEN = set(' .()"\'\\/:*?<>|')  # spaces and these break other tools and some file systems
+FORBIDDEN = set(" .()\"'\\/:*?<>|")  # spaces and these break other tools and some file systems
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Project:
         document = self._document()
         for section in document:
             if section not in SECTIONS:
-                raise SettingsError(f"{self.settings_file}: there is no table [{section}]{settings_module.nearest(section, SECTIONS)}")
+                raise SettingsError(
+                    f"{self.settings_file}: there is no table [{section}]{settings_module.nearest(section, SECTIONS)}"
+                )
         section = cls.SECTION  # type: ignore[attr-defined]
         return settings_module.from_mapping(cls, document.get(section, {}), f"{self.settings_file} [{section}]")
 
@@ -67,10 +69,15 @@ class Project:
         try:
             document = tomlkit.parse(self.settings_file.read_text(encoding="utf-8-sig"))
         except (TOMLKitError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{self.settings_file} is not valid TOML ({error}). Correct that line or delete the file.") from error
+            raise SettingsError(
+                f"{self.settings_file} is not valid TOML ({error}). Correct that line or delete the file."
+            ) from error
         for name, table in document.items():
             if not isinstance(table, Mapping):
-                raise SettingsError(f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a line like [{SECTIONS[0]}].")
+                raise SettingsError(
+                    f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a line like "
+                    f"[{SECTIONS[0]}]."
+                )
         return document
 
 
@@ -107,7 +114,13 @@ def named(name: str, base: Path | None = None) -> Project:
     check_name(name)
     for other in (base / "lora_training", base.parent / "lora_training"):
         if (other / "datasets" / name).is_dir() and not (base / name).exists():
-            return Project(name, other / "datasets" / name, other / "output" / name, other / "removed" / name, other / "config" / name / "project.toml")
+            return Project(
+                name,
+                other / "datasets" / name,
+                other / "output" / name,
+                other / "removed" / name,
+                other / "config" / name / "project.toml",
+            )
     return _plain_layout(base / name)
 
 
@@ -120,7 +133,10 @@ def existing(name: str, base: Path | None = None) -> Project:
     project = find(name, base)
     if not project.dataset.is_dir():
         others = ", ".join(names(base)) or "none yet"
-        raise DatasetError(f"There is no project '{name}' ({project.dataset} is missing). Projects here: {others}. Make one with: python -m lorakit init {name}")
+        raise DatasetError(
+            f"There is no project '{name}' ({project.dataset} is missing). Projects here: {others}. Make one "
+            f"with: python -m lorakit init {name}"
+        )
     return project
 
 

@@ -79,7 +79,9 @@ def from_mapping(cls: type[S], values: Mapping[str, Any], where: str) -> S:
     known = {spec.name: spec for spec in specs(cls)}
     for key in values:
         if key not in known:
-            raise SettingsError(f"{where}: there is no setting '{key}'{nearest(key, known)} Correct or remove that line.")
+            raise SettingsError(
+                f"{where}: there is no setting '{key}'{nearest(key, known)} Correct or remove that line."
+            )
     return cls(**{key: convert(known[key], value, where) for key, value in values.items()})
 
 
@@ -95,7 +97,7 @@ def convert(spec: Spec, value: Any, where: str) -> Any:
     if spec.type is tuple:
         parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else None
         if parts is None:
-            raise SettingsError(f"{name} is {value!r}; it takes a list of words, like [\"solo\", \"smile\"].")
+            raise SettingsError(f'{name} is {value!r}; it takes a list of words, like ["solo", "smile"].')
         return tuple(str(part).strip() for part in parts if str(part).strip())
     converted = _as_type(spec.type, value)
     if converted is None:

@@ -1,4 +1,4 @@
-"""The command line: every command's help, machine-readable results, and one plain sentence with exit code 2 for bad input."""
+"""The command line: help, machine-readable results, and one plain sentence with exit code 2 for bad input."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert "--json" in capsys.readouterr().out
 
 
-def test_init_makes_the_folders_and_a_settings_file_and_copies_pictures(home: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_makes_the_folders_and_a_settings_file_and_copies_pictures(
+    home: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = result(capsys, "init", "copy", "--pictures", dataset)
     assert made["copied"] == 3
     assert {p.name for p in (home / "copy").iterdir()} == {"dataset", "output", "removed", "project.toml"}
@@ -68,11 +70,17 @@ def test_plan_shows_exact_steps_and_aims_for_a_number(dataset: Path, capsys: pyt
     assert result(capsys, "plan", "astrid")["steps"] == aimed["steps"]  # it was saved
 
 
-def test_tag_train_preview_and_inspect_follow_each_other(home: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tag_train_preview_and_inspect_follow_each_other(
+    home: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tagged = result(capsys, "tag", "astrid", "--set", "tagger=demo", "activation_tag=astrid")
     assert tagged["captions"] == 3
     assert all(p.read_text().startswith("astrid") for p in dataset.glob("*.txt"))
-    (home / "astrid" / "project.toml").write_text("[training]\n" + "\n".join(f'{k} = "{v}"' if k == "base_model" else f"{k} = {v}" for k, v in (w.split("=") for w in QUICK)) + "\n[preview]\ncount = 1\nsteps = 2\n[tagging]\nactivation_tag = 'astrid'\ntagger = 'demo'\n")
+    (home / "astrid" / "project.toml").write_text(
+        "[training]\n"
+        + "\n".join(f'{k} = "{v}"' if k == "base_model" else f"{k} = {v}" for k, v in (w.split("=") for w in QUICK))
+        + "\n[preview]\ncount = 1\nsteps = 2\n[tagging]\nactivation_tag = 'astrid'\ntagger = 'demo'\n"
+    )
     trained = result(capsys, "train", "astrid")
     assert trained["steps"] == 1
     assert Path(str(result(capsys, "preview", "astrid", "--prompt", "astrid, smile")["file"])).exists()
@@ -120,7 +128,9 @@ def test_an_unknown_key_names_the_nearest(home: Path, dataset: Path, capsys: pyt
 
 
 def test_a_value_out_of_range(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "batch_size is 0; it must be from 1 to 64 pictures" in fails(capsys, "plan", "astrid", "--set", "batch_size=0")
+    assert "batch_size is 0; it must be from 1 to 64 pictures" in fails(
+        capsys, "plan", "astrid", "--set", "batch_size=0"
+    )
 
 
 def captioned(dataset: Path) -> None:
@@ -130,13 +140,17 @@ def captioned(dataset: Path) -> None:
 
 def test_a_wrong_base_model(dataset: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     captioned(dataset)
-    assert "There is no base model at" in fails(capsys, "train", "astrid", "--set", "base_model=/no/such/model.safetensors")
+    assert "There is no base model at" in fails(
+        capsys, "train", "astrid", "--set", "base_model=/no/such/model.safetensors"
+    )
     page = tmp_path / "page.safetensors"
     page.write_text("<html>")
     assert "is not a safetensors file" in fails(capsys, "train", "astrid", "--set", f"base_model={page}")
 
 
-def test_a_full_disk_while_saving(home: Path, dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_saving(
+    home: Path, dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     captioned(dataset)
     (home / "astrid" / "project.toml").write_text("[preview]\ncount = 0\n")
 

@@ -52,9 +52,22 @@ def merge_list(work: Path) -> Path:
     target = work / "bpe_simple_vocab_16e6.txt.gz"
     if not target.exists():
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "open_clip_torch"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--dest",
+                folder,
+                "open_clip_torch",
+            ]
             if subprocess.run(command).returncode:
-                raise LorakitError("The wheel open_clip_torch, which carries CLIP's vocabulary, could not be fetched from PyPI. Connect and run again.")
+                raise LorakitError(
+                    "The wheel open_clip_torch, which carries CLIP's vocabulary, could not be fetched from PyPI. "
+                    "Connect and run again."
+                )
             with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
                 target.write_bytes(wheel.read(f"open_clip/{target.name}"))
     return target
@@ -92,7 +105,9 @@ def make_base(vae: AutoencoderKL, sets: list[Drawings], work: Path, target: Path
     latents = base.encode_drawings(vae, sets)
     tokenizers = tuple(CLIPTokenizer.from_pretrained(str(target / name)) for name in ("tokenizer", "tokenizer_2"))
     world = base.train_unet(*without_pair(sets, latents), tokenizers, work, UNET_STEPS, seed)
-    save_folder(Base("demo", target, world.unet, vae, (world.first, world.second), tokenizers, base.SCHEDULER_CONFIG), target)
+    save_folder(
+        Base("demo", target, world.unet, vae, (world.first, world.second), tokenizers, base.SCHEDULER_CONFIG), target
+    )
 
 
 def without_pair(

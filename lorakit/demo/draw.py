@@ -86,7 +86,9 @@ class Pen:
     def stroke(self, points: Sequence[Point], color: Color, width: float = LINE) -> None:
         self.draw.line(self.at(points), fill=color, width=max(1, round(width * self.scale)), joint="curve")
 
-    def arc(self, x: float, y: float, rx: float, ry: float, start: int, end: int, color: Color, width: float = LINE) -> None:
+    def arc(
+        self, x: float, y: float, rx: float, ry: float, start: int, end: int, color: Color, width: float = LINE
+    ) -> None:
         box = [self.at([(x - rx, y - ry)])[0], self.at([(x + rx, y + ry)])[0]]
         self.draw.arc(box, start, end, fill=color, width=max(1, round(width * self.scale)))
 
@@ -147,9 +149,11 @@ def _window(look: Character, shot: Shot, size: tuple[int, int], rng: random.Rand
     """Scale (pixels a unit) and origin (pixels of the middle of the head) for the framing."""
     top = {"witch hat": -2.25, "rabbit ears": -2.2}.get(look.headwear or look.ears, -1.6)
     feet = 2.3 + 1.75 * look.leg_length
-    low, high, half = {"portrait": (top, 1.45, 1.45), "upper body": (top, 2.28, 1.75), "full body": (top, feet + 0.1, 1.95)}[
-        shot.framing
-    ]
+    low, high, half = {
+        "portrait": (top, 1.45, 1.45),
+        "upper body": (top, 2.28, 1.75),
+        "full body": (top, feet + 0.1, 1.95),
+    }[shot.framing]
     width, height = size[0], size[1]
     margin = rng.uniform(1.02, 1.12) if shot.framing == "full body" else rng.uniform(0.97, 1.04)
     scale = min(height / ((high - low) * margin), width / (2 * half))
@@ -236,7 +240,9 @@ def _room(pen: ImageDraw.ImageDraw, width: int, height: int, rng: random.Random)
     floor = rng.uniform(0.7, 0.8) * height
     pen.rectangle([0, floor, width, height], fill=(150, 104, 66))
     x, w = rng.choice((0.04, 0.66)) * width, 0.3 * width
-    pen.rectangle([x, 0.1 * height, x + w, 0.5 * height], fill=(170, 216, 246), outline=(120, 84, 56), width=max(2, width // 50))
+    pen.rectangle(
+        [x, 0.1 * height, x + w, 0.5 * height], fill=(170, 216, 246), outline=(120, 84, 56), width=max(2, width // 50)
+    )
     pen.line([x + w / 2, 0.1 * height, x + w / 2, 0.5 * height], fill=(120, 84, 56), width=max(2, width // 60))
 
 
@@ -254,7 +260,9 @@ def _figure(pen: Pen, look: Character, shot: Shot, palette: Palette, turn: float
         _tail(pen, palette)
     _back_hair(pen, look, palette)
     if look.trim == "cape":
-        pen.shape([(-0.5, 1.1), (0.5, 1.1), (0.85, 1.8), (1.0, 2.7), (0, 2.85), (-1.0, 2.7), (-0.85, 1.8)], palette.accent)
+        pen.shape(
+            [(-0.5, 1.1), (0.5, 1.1), (0.85, 1.8), (1.0, 2.7), (0, 2.85), (-1.0, 2.7), (-0.85, 1.8)], palette.accent
+        )
     _legs(pen, look, palette)
     _torso(pen, look, palette)
     if look.trim == "apron":
@@ -275,7 +283,9 @@ def _figure(pen: Pen, look: Character, shot: Shot, palette: Palette, turn: float
 
 
 def _head(pen: Pen, skin: Color) -> None:
-    pen.shape([(0, -1), (0.72, -0.72), (0.94, 0), (0.72, 0.62), (0, 1), (-0.72, 0.62), (-0.94, 0), (-0.72, -0.72)], skin)
+    pen.shape(
+        [(0, -1), (0.72, -0.72), (0.94, 0), (0.72, 0.62), (0, 1), (-0.72, 0.62), (-0.94, 0), (-0.72, -0.72)], skin
+    )
 
 
 def _back_hair(pen: Pen, look: Character, palette: Palette) -> None:
@@ -294,10 +304,16 @@ def _back_hair(pen: Pen, look: Character, palette: Palette) -> None:
     if look.hair_style == "twintails":
         pen.pair([(0.85, -0.6), (1.45, -0.75), (1.75, length * 0.4), (1.5, length), (1.2, length * 0.5)], palette.hair)
     elif look.hair_style == "ponytail":
-        pen.shape([(0.2, -1.2), (0.7, -1.6), (1.4, -1.2), (1.7, length * 0.4), (1.45, length), (1.15, length * 0.4)], palette.hair)
+        pen.shape(
+            [(0.2, -1.2), (0.7, -1.6), (1.4, -1.2), (1.7, length * 0.4), (1.45, length), (1.15, length * 0.4)],
+            palette.hair,
+        )
     elif look.hair_style == "twin braids":
         for i in range(round(3 + length * 2)):
-            pen.pair([(0.82, 0.55 + i * 0.3), (1.14, 0.55 + i * 0.3), (1.14, 0.9 + i * 0.3), (0.82, 0.9 + i * 0.3)], palette.hair)
+            pen.pair(
+                [(0.82, 0.55 + i * 0.3), (1.14, 0.55 + i * 0.3), (1.14, 0.9 + i * 0.3), (0.82, 0.9 + i * 0.3)],
+                palette.hair,
+            )
 
 
 def _hair_style_front(pen: Pen, look: Character, palette: Palette) -> None:
@@ -316,9 +332,27 @@ def _front_hair(pen: Pen, look: Character, palette: Palette, turn: float) -> Non
     if look.bangs == "blunt bangs":
         edge = [(0.98, 0.3), (0.8, 0.28), (0.76, -0.26), (0, -0.28), (-0.76, -0.26), (-0.8, 0.28), (-0.98, 0.3)]
     elif look.bangs == "parted bangs":
-        edge = [(0.98, 0.45), (0.78, 0.4), (0.72, -0.1), (0.1 + turn, -0.85), (-0.1 + turn, -0.85), (-0.72, -0.1), (-0.78, 0.4), (-0.98, 0.45)]
+        edge = [
+            (0.98, 0.45),
+            (0.78, 0.4),
+            (0.72, -0.1),
+            (0.1 + turn, -0.85),
+            (-0.1 + turn, -0.85),
+            (-0.72, -0.1),
+            (-0.78, 0.4),
+            (-0.98, 0.45),
+        ]
     else:
-        edge = [(0.98, 0.35), (0.8, 0.3), (0.62, -0.3), (0.25, -0.5), (-0.02, 0.1), (-0.3, 0.52), (-0.8, 0.6), (-0.98, 0.45)]
+        edge = [
+            (0.98, 0.35),
+            (0.8, 0.3),
+            (0.62, -0.3),
+            (0.25, -0.5),
+            (-0.02, 0.1),
+            (-0.3, 0.52),
+            (-0.8, 0.6),
+            (-0.98, 0.45),
+        ]
     crown = [(-1.06, -0.2), (-0.86, -0.88), (0, -1.22), (0.86, -0.88), (1.06, -0.2)]
     pen.shape([*smooth(crown, 4)[:-3], *edge], hair, curved=False)
     pen.arc(0, -0.55, 0.7, 0.4, 215, 325, shade(hair, 1.7), 0.09)
@@ -418,7 +452,10 @@ def _ornament(pen: Pen, look: Character, palette: Palette) -> None:
             pen.oval(x + 0.2 * math.cos(angle), y + 0.2 * math.sin(angle), 0.16, 0.16, (252, 150, 186))
         pen.oval(x, y, 0.12, 0.12, (252, 226, 90), line=False)
     elif look.ornament == "star hair ornament":
-        star = [(x + r * math.sin(math.pi * k / 5), y - r * math.cos(math.pi * k / 5)) for k, r in enumerate((0.4, 0.17) * 5)]
+        star = [
+            (x + r * math.sin(math.pi * k / 5), y - r * math.cos(math.pi * k / 5))
+            for k, r in enumerate((0.4, 0.17) * 5)
+        ]
         pen.shape(star, (252, 214, 50), curved=False)
     elif look.ornament == "x hair ornament":
         for sign in (-1, 1):
@@ -462,7 +499,9 @@ def _torso(pen: Pen, look: Character, palette: Palette) -> None:
             pen.oval(0, y, 0.045, 0.045, shade(top, 0.4), line=False)
     elif look.top == "sweater":
         pen.shape([(-0.26, 1.02), (0.26, 1.02), (0.28, 1.3), (-0.28, 1.3)], top, curved=False)
-        pen.shape([(-0.52 * w, 2.16), (0.52 * w, 2.16), (0.52 * w, 2.36), (-0.52 * w, 2.36)], shade(top, 0.8), curved=False)
+        pen.shape(
+            [(-0.52 * w, 2.16), (0.52 * w, 2.16), (0.52 * w, 2.36), (-0.52 * w, 2.36)], shade(top, 0.8), curved=False
+        )
         for x in (-0.2, 0, 0.2):
             pen.stroke([(x, 1.4), (x, 2.1)], shade(top, 0.7), 0.04)
     elif look.top == "dress":
@@ -474,8 +513,16 @@ def _torso(pen: Pen, look: Character, palette: Palette) -> None:
 def _dress(pen: Pen, look: Character, palette: Palette) -> None:
     w = look.width
     hem = 2.3 + 0.62
-    pen.shape([(-0.44 * w, 1.86), (0.44 * w, 1.86), (0.98 * w, hem), (0, hem + 0.1), (-0.98 * w, hem)], palette.top, curved=False)
-    pen.shape([(-0.43 * w, 1.78), (0.43 * w, 1.78), (0.44 * w, 1.96), (-0.44 * w, 1.96)], shade(palette.top, 0.55), curved=False)
+    pen.shape(
+        [(-0.44 * w, 1.86), (0.44 * w, 1.86), (0.98 * w, hem), (0, hem + 0.1), (-0.98 * w, hem)],
+        palette.top,
+        curved=False,
+    )
+    pen.shape(
+        [(-0.43 * w, 1.78), (0.43 * w, 1.78), (0.44 * w, 1.96), (-0.44 * w, 1.96)],
+        shade(palette.top, 0.55),
+        curved=False,
+    )
     pen.pair([(0.0, 1.2), (0.4, 1.16), (0.3, 1.4)], (250, 250, 252), curved=False)
     if look.trim == "frills":
         _frills(pen, 0.98 * w, hem)
@@ -495,7 +542,9 @@ def _kimono(pen: Pen, look: Character, palette: Palette) -> None:
 def _bottom(pen: Pen, look: Character, palette: Palette) -> None:
     w, color = look.width, palette.bottom
     if look.bottom == "skirt":
-        pen.shape([(-0.48 * w, 2.15), (0.48 * w, 2.15), (0.86 * w, 2.86), (0, 2.94), (-0.86 * w, 2.86)], color, curved=False)
+        pen.shape(
+            [(-0.48 * w, 2.15), (0.48 * w, 2.15), (0.86 * w, 2.86), (0, 2.94), (-0.86 * w, 2.86)], color, curved=False
+        )
         for x in (-0.4, 0, 0.4):
             pen.stroke([(x * 0.6, 2.36), (x * w, 2.86)], shade(color, 0.65), 0.04)
         if look.trim == "frills":
@@ -515,17 +564,28 @@ def _frills(pen: Pen, half: float, y: float) -> None:
 def _apron(pen: Pen, look: Character) -> None:
     low = 2.75 if look.top == "dress" or look.bottom == "skirt" else 2.6
     white = (250, 250, 252)
-    pen.shape([(-0.28, 1.5), (0.28, 1.5), (0.3, 1.85), (0.46, 1.9), (0.6, low), (-0.6, low), (-0.46, 1.9), (-0.3, 1.85)], white, curved=False)
+    pen.shape(
+        [(-0.28, 1.5), (0.28, 1.5), (0.3, 1.85), (0.46, 1.9), (0.6, low), (-0.6, low), (-0.46, 1.9), (-0.3, 1.85)],
+        white,
+        curved=False,
+    )
 
 
 def _tail(pen: Pen, palette: Palette) -> None:
-    pen.shape([(0.1, 2.4), (0.9, 2.8), (1.25, 2.3), (1.5, 1.7), (1.72, 1.85), (1.5, 2.6), (1.05, 3.1), (0.2, 2.7)], palette.hair)
+    pen.shape(
+        [(0.1, 2.4), (0.9, 2.8), (1.25, 2.3), (1.5, 1.7), (1.72, 1.85), (1.5, 2.6), (1.05, 3.1), (0.2, 2.7)],
+        palette.hair,
+    )
 
 
 def _legs(pen: Pen, look: Character, palette: Palette) -> None:
     long = look.leg_length
     sole = 2.3 + 1.6 * long
-    pen.pair([(0.06, 2.2), (0.46, 2.2), (0.38, 2.3 + 0.8 * long), (0.34, sole), (0.1, sole), (0.08, 2.3 + 0.8 * long)], palette.skin, curved=False)
+    pen.pair(
+        [(0.06, 2.2), (0.46, 2.2), (0.38, 2.3 + 0.8 * long), (0.34, sole), (0.1, sole), (0.08, 2.3 + 0.8 * long)],
+        palette.skin,
+        curved=False,
+    )
     if look.legwear:
         high = {"black pantyhose": 2.2, "kneehighs": 2.3 + 0.85 * long}.get(look.legwear, 2.3 + 0.5 * long)
         sock = [(0.06, high), (0.44 if high < 2.5 else 0.4, high), (0.38, 2.3 + 0.95 * long), (0.34, sole), (0.1, sole)]
@@ -541,11 +601,17 @@ def _legs(pen: Pen, look: Character, palette: Palette) -> None:
 def _feet(pen: Pen, look: Character, palette: Palette, sole: float) -> None:
     foot = [(0.06, sole - 0.12), (0.36, sole - 0.12), (0.5, sole + 0.1), (0.42, sole + 0.16), (0.04, sole + 0.14)]
     if look.footwear == "boots":
-        pen.pair([(0.04, sole - 0.62), (0.42, sole - 0.62), (0.4, sole - 0.1), (0.54, sole + 0.16), (0.02, sole + 0.16)], palette.shoes, curved=False)
+        pen.pair(
+            [(0.04, sole - 0.62), (0.42, sole - 0.62), (0.4, sole - 0.1), (0.54, sole + 0.16), (0.02, sole + 0.16)],
+            palette.shoes,
+            curved=False,
+        )
     elif look.footwear == "sandals":
         bare = palette.legs if look.legwear else palette.skin
         pen.pair(foot, bare, curved=False)
-        pen.pair([(0.0, sole + 0.1), (0.54, sole + 0.1), (0.54, sole + 0.2), (0.0, sole + 0.2)], palette.shoes, curved=False)
+        pen.pair(
+            [(0.0, sole + 0.1), (0.54, sole + 0.1), (0.54, sole + 0.2), (0.0, sole + 0.2)], palette.shoes, curved=False
+        )
         pen.stroke([(0.08, sole - 0.02), (0.44, sole + 0.08)], palette.shoes, 0.08)
         pen.stroke([(-0.08, sole - 0.02), (-0.44, sole + 0.08)], palette.shoes, 0.08)
     else:
@@ -587,7 +653,11 @@ def _sleeve(pen: Pen, look: Character, palette: Palette, shoulder: Point, elbow:
         _limb(pen, [shoulder, elbow], palette.top, 0.38)
         (ex, ey), (cx, cy) = elbow, cuff
         dx, dy = 0.34, 0.3
-        pen.shape([(ex - 0.17, ey - 0.1), (ex + 0.17, ey - 0.1), (cx + dx, cy + dy), (cx - dx, cy + dy)], palette.top, curved=False)
+        pen.shape(
+            [(ex - 0.17, ey - 0.1), (ex + 0.17, ey - 0.1), (cx + dx, cy + dy), (cx - dx, cy + dy)],
+            palette.top,
+            curved=False,
+        )
 
 
 def _limb(pen: Pen, joints: Sequence[Point], color: Color, width: float) -> None:
@@ -612,7 +682,9 @@ def _figure_from_behind(pen: Pen, look: Character, shot: Shot, palette: Palette)
     if look.tail:
         _tail(pen, palette)
     if look.trim == "cape":
-        pen.shape([(-0.5, 1.1), (0.5, 1.1), (0.85, 1.8), (1.0, 2.7), (0, 2.85), (-1.0, 2.7), (-0.85, 1.8)], palette.accent)
+        pen.shape(
+            [(-0.5, 1.1), (0.5, 1.1), (0.85, 1.8), (1.0, 2.7), (0, 2.85), (-1.0, 2.7), (-0.85, 1.8)], palette.accent
+        )
     if look.neck == "scarf":
         pen.shape([(-0.62, 1.0), (0, 1.12), (0.62, 1.0), (0.66, 1.32), (0, 1.46), (-0.66, 1.32)], palette.accent)
     _ears_behind(pen, look, palette)

@@ -63,5 +63,6 @@ def cached_drawings(folder: Path, seed: int, count: int, withheld: bool) -> list
         temporary.rename(path)
     stored = np.load(path)
     return [
-        Drawings(size, stored[f"pixels{i}"], [str(t).split(", ") for t in stored[f"tags{i}"]]) for i, size in enumerate(SIZES)
+        Drawings(size, stored[f"pixels{i}"], [str(t).split(", ") for t in stored[f"tags{i}"]])
+        for i, size in enumerate(SIZES)
     ]

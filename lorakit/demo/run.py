@@ -77,7 +77,10 @@ def sample_project(folder: Path | None = None, progress: Progress = silent) -> P
 
 
 def run_demo(
-    folder: Path, seed: int = 42, changes: Callable[[TrainingSettings], TrainingSettings] = lambda s: s, progress: Progress = silent
+    folder: Path,
+    seed: int = 42,
+    changes: Callable[[TrainingSettings], TrainingSettings] = lambda s: s,
+    progress: Progress = silent,
 ) -> Summary:
     """Everything from an empty folder to `output/`: the LoRA file, `grid.png` and `summary.json`."""
     from ..training import run  # torch and diffusers load here, not before the pictures are drawn
@@ -139,5 +142,6 @@ def report(summary: Summary) -> str:
     """The demo's last words."""
     return (
         f"Likeness {summary.likeness_before:.2f} before, {summary.likeness_after:.2f} after {summary.steps} steps"
-        f" ({duration(summary.seconds)}, {summary.peak_gb} GB at most).\nLoRA file: {summary.lora_file}\nPictures:  {summary.grid}"
+        f" ({duration(summary.seconds)}, {summary.peak_gb} GB at most).\nLoRA file: "
+        f"{summary.lora_file}\nPictures:  {summary.grid}"
     )

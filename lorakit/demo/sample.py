@@ -66,7 +66,16 @@ def _shot(rng: random.Random, size: tuple[int, int], number: int) -> Shot:
         framing = "upper body"
     view = shot.view if number % 8 == 3 else ""
     eyes = shot.eyes if number % 12 == 5 else ""
-    return Shot(shot.expression, eyes, shot.cheeks, shot.background, framing, shot.pose if framing != "portrait" else "", view, shot.flip)
+    return Shot(
+        shot.expression,
+        eyes,
+        shot.cheeks,
+        shot.background,
+        framing,
+        shot.pose if framing != "portrait" else "",
+        view,
+        shot.flip,
+    )
 
 
 def good_picture(number: int, seed: int = 7) -> Image.Image:

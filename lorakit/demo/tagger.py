@@ -85,7 +85,9 @@ def as_generated(pixels: np.ndarray, vae: AutoencoderKL, seed: int, batch: int =
     return np.concatenate(made)
 
 
-def train_tagger(sets: list[Drawings], vae: AutoencoderKL, folder: Path, steps: int, seed: int = 0, batch: int = 48) -> TaggerNet:
+def train_tagger(
+    sets: list[Drawings], vae: AutoencoderKL, folder: Path, steps: int, seed: int = 0, batch: int = 48
+) -> TaggerNet:
     """The network after `steps` steps; a ninth of the pictures look generated, a sixth of each batch is blurred."""
     torch.manual_seed(seed)
     net = TaggerNet(len(all_tags()))
@@ -155,7 +157,10 @@ def export_onnx(net: TaggerNet, path: Path) -> None:
     x = node("Concat", [node("GlobalAveragePool", [x], "mean"), node("GlobalMaxPool", [x], "max")], "both", axis=1)
     x = node("Flatten", [x], "flat", axis=1)
     for name, layer in (("hidden", net.hidden), ("out", net.out)):
-        matrix = [constant(f"{name}.w", layer.weight.detach().numpy()), constant(f"{name}.b", layer.bias.detach().numpy())]
+        matrix = [
+            constant(f"{name}.w", layer.weight.detach().numpy()),
+            constant(f"{name}.b", layer.bias.detach().numpy()),
+        ]
         x = node("Gemm", [x, *matrix], f"{name}.y", transB=1)
         x = node("Relu", [x], "hidden.r") if name == "hidden" else node("Sigmoid", [x], "tags")
     ratings = constant("ratings", np.array([[0.99, 0.01, 0.0, 0.0]], np.float32))

@@ -31,7 +31,12 @@ def write_tokenizers(merge_list: Path, folder: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         (target / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False), "utf-8")
         (target / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]) + "\n", "utf-8")
-        special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": pad}
+        special = {
+            "bos_token": "<|startoftext|>",
+            "eos_token": "<|endoftext|>",
+            "unk_token": "<|endoftext|>",
+            "pad_token": pad,
+        }
         (target / "special_tokens_map.json").write_text(json.dumps(special, indent=1), "utf-8")
         config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
         (target / "tokenizer_config.json").write_text(json.dumps(config, indent=1), "utf-8")

@@ -167,7 +167,12 @@ def tags_of(look: Character, shot: Shot) -> list[str]:
     full = shot.framing == "full body"
     tags = ["1girl", "solo", *_hair_tags(look, full), look.ears, look.headwear, look.ornament]
     if not behind:
-        tags += ["blunt bangs" if look.bangs == "blunt bangs" else look.bangs, look.eyewear, shot.expression, shot.cheeks]
+        tags += [
+            "blunt bangs" if look.bangs == "blunt bangs" else look.bangs,
+            look.eyewear,
+            shot.expression,
+            shot.cheeks,
+        ]
         tags += [shot.eyes or f"{look.eye_color} eyes"]
     tags += [look.skin]
     if not behind or look.neck == "scarf":

@@ -19,7 +19,9 @@ def scorer(settings: TaggingSettings) -> Callable[[Sequence[Image.Image]], float
     threshold = settings.threshold or tagger.row.general
 
     def score(pictures: Sequence[Image.Image]) -> float:
-        found = [[tag for tag, value in scores.items() if value >= threshold] for scores in tagger.scores(list(pictures))]
+        found = [
+            [tag for tag, value in scores.items() if value >= threshold] for scores in tagger.scores(list(pictures))
+        ]
         return likeness(found, settings.base_tags)
 
     return score

@@ -35,7 +35,9 @@ Modules = Mapping[str, torch.nn.Module]
 def targets(part: str, module: torch.nn.Module) -> list[str]:
     """The paths of the modules of a part that get a LoRA: attention, feed-forward and projections."""
     pattern = UNET_TARGET if part == "unet" else TEXT_TARGET
-    return [path for path, child in module.named_modules() if pattern.fullmatch(path) and isinstance(child, torch.nn.Linear)]
+    return [
+        path for path, child in module.named_modules() if pattern.fullmatch(path) and isinstance(child, torch.nn.Linear)
+    ]
 
 
 def expected_count(part: str, config: Mapping[str, object]) -> int:
@@ -46,7 +48,9 @@ def expected_count(part: str, config: Mapping[str, object]) -> int:
     per_stage = list(config["down_block_types"])  # type: ignore[call-overload]
     layers = int(config["layers_per_block"])  # type: ignore[call-overload]
     stages = [depth for depth, kind in zip(depths, per_stage, strict=True) if kind.startswith("CrossAttn")]
-    transformers = [(depth, 2 * layers + 1) for depth in stages] + [(depths[-1], 1)]  # down, up (one more), and the middle
+    transformers = [(depth, 2 * layers + 1) for depth in stages] + [
+        (depths[-1], 1)
+    ]  # down, up (one more), and the middle
     return sum(count * (10 * depth + 2) for depth, count in transformers)
 
 
@@ -61,7 +65,10 @@ def add_adapter(parts: Modules, rank: int, alpha: float, seed: int) -> None:
         config = module.config if isinstance(module.config, dict) else module.config.to_dict()
         wanted = expected_count(part, config)
         if len(paths) != wanted:
-            raise TrainingError(f"{part} has {len(paths)} trainable modules where {wanted} were expected; this release of its library is not supported.")
+            raise TrainingError(
+                f"{part} has {len(paths)} trainable modules where {wanted} were expected; this release of its "
+                "library is not supported."
+            )
         inject(module, paths, rank, alpha)
 
 
@@ -97,7 +104,9 @@ def tensors(parts: Modules, dtype: torch.dtype = torch.float16) -> dict[str, tor
             name = kohya_name(part, path)
             for ours, theirs in ((layer.lora_A, "lora_down"), (layer.lora_B, "lora_up")):
                 weight = ours[NAME].weight.detach()
-                device = "meta" if weight.is_meta else "cpu"  # a meta weight has a shape only: enough to list a file's layout
+                device = (
+                    "meta" if weight.is_meta else "cpu"
+                )  # a meta weight has a shape only: enough to list a file's layout
                 found[f"{name}.{theirs}.weight"] = weight.to(device, dtype).contiguous()
             found[f"{name}.alpha"] = torch.tensor(float(layer.lora_alpha[NAME]), dtype=dtype)
     return dict(sorted(found.items()))
@@ -128,7 +137,9 @@ def read_lora(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise LoraFileError(f"{path} is not a safetensors file ({error}). Choose a LoRA ending in .safetensors.") from error
+        raise LoraFileError(
+            f"{path} is not a safetensors file ({error}). Choose a LoRA ending in .safetensors."
+        ) from error
 
 
 def load_adapter(parts: Modules, path: Path) -> None:
@@ -150,14 +161,19 @@ def load_adapter(parts: Modules, path: Path) -> None:
             left -= {f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"}
     if left:
         some = ", ".join(sorted(left)[:5])
-        raise LoraFileError(f"{path} has {len(left)} tensors that this base has no place for ({some} ...). It was made for another kind of model.")
+        raise LoraFileError(
+            f"{path} has {len(left)} tensors that this base has no place for ({some} ...). It was made for "
+            "another kind of model."
+        )
 
 
 def _fill(layer: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, path: Path) -> None:
     down, up = stored[f"{name}.lora_down.weight"], stored.get(f"{name}.lora_up.weight")
     weight_a, weight_b = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
     if up is None or down.shape != weight_a.shape or up.shape != weight_b.shape:
-        raise LoraFileError(f"{path}: {name} does not fit this base (its shapes differ). It was made for another kind of model.")
+        raise LoraFileError(
+            f"{path}: {name} does not fit this base (its shapes differ). It was made for another kind of model."
+        )
     weight_a.data.copy_(down)
     weight_b.data.copy_(up)
     alpha = stored.get(f"{name}.alpha")

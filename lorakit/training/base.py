@@ -53,11 +53,19 @@ def locate(source: str) -> Path:
     """The folder or file that `base_model` names. Raises BaseModelError."""
     path = DEMO if source == "demo" else Path(source).expanduser()
     if source == "demo" and not path.exists():
-        raise BaseModelError(f"The embedded base model is missing ({path}). Install lorakit again, or make it: python -m lorakit demo build")
+        raise BaseModelError(
+            f"The embedded base model is missing ({path}). Install lorakit again, or make it: python -m lorakit "
+            "demo build"
+        )
     if not path.exists():
-        raise BaseModelError(f"There is no base model at {path}. Give a diffusers folder, a .safetensors file, or 'demo' as base_model.")
+        raise BaseModelError(
+            f"There is no base model at {path}. Give a diffusers folder, a .safetensors file, or 'demo' as base_model."
+        )
     if path.is_dir() and not (path / "unet").is_dir():
-        raise BaseModelError(f"{path} is not a diffusers folder (it has no 'unet' inside). Give the folder that model_index.json lies in.")
+        raise BaseModelError(
+            f"{path} is not a diffusers folder (it has no 'unet' inside). Give the folder that model_index.json "
+            "lies in."
+        )
     return path
 
 
@@ -68,10 +76,15 @@ def load_base(source: str, dtype: torch.dtype = torch.float32, device: str = "cp
     """
     path = locate(source)
     with open_checkpoint(path) as (configs, read):
-        parts = {part: build(part, configs[part], read, dtype if part != "vae" else torch.float32, device) for part in FOLDERS}
+        parts = {
+            part: build(part, configs[part], read, dtype if part != "vae" else torch.float32, device)
+            for part in FOLDERS
+        }
     folders = [path / n if path.is_dir() else DEMO / n for n in ("tokenizer", "tokenizer_2")]
     tokenizers = tuple(CLIPTokenizer.from_pretrained(str(f)) for f in folders)
-    return Base(source, path, parts["unet"], parts["vae"], (parts["te1"], parts["te2"]), tokenizers, configs["scheduler"])
+    return Base(
+        source, path, parts["unet"], parts["vae"], (parts["te1"], parts["te2"]), tokenizers, configs["scheduler"]
+    )
 
 
 Reader = Callable[[str, str], torch.Tensor]
@@ -85,20 +98,32 @@ def open_checkpoint(path: Path) -> Iterator[tuple[dict[str, Any], Reader]]:
             configs = {part: _json(path / folder / "config.json") for part, folder in FOLDERS.items()}
             configs["scheduler"] = _json(path / "scheduler" / "scheduler_config.json")
             files = {part: _tensors(stack, _weights(path / folder)) for part, folder in FOLDERS.items()}
-            yield configs, lambda part, name: _first(files[part], (name, name.removeprefix("text_model."), f"text_model.{name}"), path)
+            yield (
+                configs,
+                lambda part, name: _first(
+                    files[part], (name, name.removeprefix("text_model."), f"text_model.{name}"), path
+                ),
+            )
         else:
             keys, metadata = single_file.header(path)
             configs = single_file.configs_of(path, keys, metadata)
             tensors = _tensors(stack, [path])
             blocks = len(configs["vae"]["block_out_channels"])
-            yield configs, lambda part, name: single_file.read_tensor(part, name, lambda key: _first(tensors, (key,), path), blocks)
+            yield (
+                configs,
+                lambda part, name: single_file.read_tensor(
+                    part, name, lambda key: _first(tensors, (key,), path), blocks
+                ),
+            )
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"{path} cannot be read ({error}). The base model is incomplete: download it again.") from error
+        raise BaseModelError(
+            f"{path} cannot be read ({error}). The base model is incomplete: download it again."
+        ) from error
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -106,7 +131,9 @@ def _weights(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     plain = [f for f in files if ".fp16." not in f.name and ".non_ema." not in f.name]
     if not files:
-        raise BaseModelError(f"{folder} holds no .safetensors file. lorakit does not open pickles (.bin): get the safetensors version.")
+        raise BaseModelError(
+            f"{folder} holds no .safetensors file. lorakit does not open pickles (.bin): get the safetensors version."
+        )
     return plain or files
 
 
@@ -117,7 +144,9 @@ def _tensors(stack: ExitStack, files: list[Path]) -> dict[str, Callable[[], torc
         try:
             file = stack.enter_context(safe_open(path, framework="pt"))
         except (SafetensorError, OSError) as error:
-            raise BaseModelError(f"{path} is not a safetensors file ({error}). Download the base model again.") from error
+            raise BaseModelError(
+                f"{path} is not a safetensors file ({error}). Download the base model again."
+            ) from error
         found |= {key: (lambda file=file, key=key: file.get_tensor(key)) for key in file.keys()}
     return found
 
@@ -153,7 +182,15 @@ def _empty(part: str, config: dict[str, Any]) -> torch.nn.Module:
     if part == "vae":
         return AutoencoderKL.from_config(config)
     kind = CLIPTextModel if part == "te1" else CLIPTextModelWithProjection
-    return kind(CLIPTextConfig(**{k: v for k, v in config.items() if k not in ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")}))
+    return kind(
+        CLIPTextConfig(
+            **{
+                k: v
+                for k, v in config.items()
+                if k not in ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")
+            }
+        )
+    )
 
 
 def canonical(part: str, name: str) -> str:
@@ -164,8 +201,13 @@ def canonical(part: str, name: str) -> str:
 
 
 def save_folder(base: Base, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes the base as a diffusers folder that every transformers release reads (tokenizers must be there already)."""
-    classes = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "te1": CLIPTextModel, "te2": CLIPTextModelWithProjection}
+    """Writes the base as a diffusers folder that every transformers release reads; tokenizers must be there."""
+    classes = {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "te1": CLIPTextModel,
+        "te2": CLIPTextModelWithProjection,
+    }
     modules = {**base.parts, "vae": base.vae}
     for part, name in FOLDERS.items():
         target = folder / name
@@ -173,13 +215,26 @@ def save_folder(base: Base, folder: Path, dtype: torch.dtype = torch.float16) ->
         state = {canonical(part, k): v.detach().to(dtype).contiguous() for k, v in modules[part].state_dict().items()}
         weights = "model.safetensors" if part.startswith("te") else "diffusion_pytorch_model.safetensors"
         write_safely(target / weights, lambda path, state=state: save_file(state, path, metadata={"format": "pt"}))
-        (target / "config.json").write_text(json.dumps(_plain_config(modules[part], classes[part].__name__), indent=1) + "\n", "utf-8")
+        (target / "config.json").write_text(
+            json.dumps(_plain_config(modules[part], classes[part].__name__), indent=1) + "\n", "utf-8"
+        )
     (folder / "scheduler").mkdir(exist_ok=True)
     scheduler = {"_class_name": "EulerDiscreteScheduler", **base.scheduler}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1) + "\n", "utf-8")
-    index: dict[str, Any] = {"_class_name": "StableDiffusionXLPipeline", "_diffusers_version": "0.34.0", "force_zeros_for_empty_prompt": False}
-    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "EulerDiscreteScheduler"]}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionXLPipeline",
+        "_diffusers_version": "0.34.0",
+        "force_zeros_for_empty_prompt": False,
+    }
+    index |= {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    }
+    index |= {
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    }
     index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"]}
     (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", "utf-8")
 
@@ -187,7 +242,14 @@ def save_folder(base: Base, folder: Path, dtype: torch.dtype = torch.float16) ->
 def _plain_config(module: Any, name: str) -> dict[str, Any]:
     """What is needed to build the module again, without what only this release knows."""
     if hasattr(module.config, "to_dict"):
-        keep = ("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads")
+        keep = (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "projection_dim",
+            "num_hidden_layers",
+            "num_attention_heads",
+        )
         keep += ("max_position_embeddings", "hidden_act", "bos_token_id", "eos_token_id", "pad_token_id")
         values = {k: getattr(module.config, k) for k in keep}
         return {"architectures": [name], "model_type": "clip_text_model", **values}
@@ -199,7 +261,11 @@ def save_single_file(source: str, path: Path) -> Path:
     with open_checkpoint(locate(source)) as (configs, read):
         states = {part: _state(part, configs[part], read) for part in FOLDERS}
     tensors = single_file.to_single_file(states, len(configs["vae"]["block_out_channels"]))
-    metadata = {"format": "pt", "modelspec.architecture": "stable-diffusion-xl-v1-base", single_file.CONFIG_KEY: json.dumps(configs)}
+    metadata = {
+        "format": "pt",
+        "modelspec.architecture": "stable-diffusion-xl-v1-base",
+        single_file.CONFIG_KEY: json.dumps(configs),
+    }
     return write_safely(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 

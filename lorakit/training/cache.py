@@ -54,7 +54,12 @@ def vae_identity(vae: AutoencoderKL) -> str:
 
 
 def latents(
-    pictures: Sequence[Picture], placements: Sequence[Placement], vae: AutoencoderKL, store: Path, progress: Progress = silent, batch: int = 4
+    pictures: Sequence[Picture],
+    placements: Sequence[Placement],
+    vae: AutoencoderKL,
+    store: Path,
+    progress: Progress = silent,
+    batch: int = 4,
 ) -> list[torch.Tensor]:
     """For each picture a tensor (2, 4, height / 8, width / 8): mean and deviation, unscaled, float16.
 
@@ -74,7 +79,10 @@ def latents(
             made = _encode(vae, torch.stack([pixels(pictures[i].path, placements[i]) for i in rows]))
             for i, latent in zip(rows, made, strict=True):
                 if not torch.isfinite(latent).all():
-                    raise DatasetError(f"{pictures[i].path} gives latents that are not numbers with this VAE. Remove the picture, or use a VAE in fp32.")
+                    raise DatasetError(
+                        f"{pictures[i].path} gives latents that are not numbers with this VAE. Remove the "
+                        "picture, or use a VAE in fp32."
+                    )
                 known[keys[i]] = latent
             done += len(rows)
             progress("Encoding pictures", done, missing)

@@ -24,7 +24,9 @@ Tensors = Mapping[str, torch.Tensor]
 
 def tag_frequencies(captions: Sequence[str]) -> dict[str, int]:
     """How often each tag occurs, lower-cased as kohya writes it, most frequent first."""
-    return dict(Counter(tag.strip().lower() for caption in captions for tag in caption.split(",") if tag.strip()).most_common())
+    return dict(
+        Counter(tag.strip().lower() for caption in captions for tag in caption.split(",") if tag.strip()).most_common()
+    )
 
 
 def metadata(
@@ -44,7 +46,10 @@ def metadata(
     A1111 shows a file to SDXL models only if `ss_base_model_version` begins with `sdxl_`.
     """
     folder = f"{plan.repeats}_{name}"
-    sizes = {str(i): {"resolution": list(bucket), "count": count * plan.repeats} for i, (bucket, count) in enumerate(plan.buckets.items())}
+    sizes = {
+        str(i): {"resolution": list(bucket), "count": count * plan.repeats}
+        for i, (bucket, count) in enumerate(plan.buckets.items())
+    }
     values: dict[str, Any] = {
         "ss_v2": False,
         "ss_base_model_version": "sdxl_base_v1-0",
@@ -105,7 +110,10 @@ def hashes(tensors: Tensors, details: Mapping[str, str]) -> dict[str, str]:
     data = save(dict(tensors), ours)
     body = data[8 + int.from_bytes(data[:8], "little") :]
     window = data[0x100000 : 0x100000 + 0x10000]
-    return {"sshs_model_hash": hashlib.sha256(body).hexdigest(), "sshs_legacy_hash": hashlib.sha256(window).hexdigest()[:8]}
+    return {
+        "sshs_model_hash": hashlib.sha256(body).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(window).hexdigest()[:8],
+    }
 
 
 def save_lora(path: Path, tensors: Tensors, details: Mapping[str, str]) -> Path:

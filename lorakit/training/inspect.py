@@ -12,7 +12,16 @@ from safetensors import safe_open
 from ..errors import LoraFileError
 from . import single_file
 
-SHOWN = ("ss_output_name", "ss_network_dim", "ss_network_alpha", "ss_steps", "ss_epoch", "ss_sd_model_name", "modelspec.trigger_phrase", "modelspec.prediction_type")
+SHOWN = (
+    "ss_output_name",
+    "ss_network_dim",
+    "ss_network_alpha",
+    "ss_steps",
+    "ss_epoch",
+    "ss_sd_model_name",
+    "modelspec.trigger_phrase",
+    "modelspec.prediction_type",
+)
 
 
 def describe(path: Path) -> dict[str, Any]:

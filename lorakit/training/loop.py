@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..errors import TrainingError
 from . import adapter, cache, objective
 from .base import Base
 from .captions import shown_caption
@@ -17,7 +18,6 @@ from .config import TrainingSettings
 from .optim import make_optimizer, rate_factor
 from .plan import Plan, batches
 from .text import encode_captions
-from ..errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,33 @@ def trained_parts(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.
     rates = {"unet": settings.unet_lr, "te1": settings.text_encoder_lr, "te2": settings.text_encoder_lr}
     parts = {part: module for part, module in base.parts.items() if rates[part]}
     if not parts:
-        raise TrainingError("unet_lr and text_encoder_lr are both 0, so there is nothing to train. Set at least one above 0.")
+        raise TrainingError(
+            "unet_lr and text_encoder_lr are both 0, so there is nothing to train. Set at least one above 0."
+        )
     return parts
 
 
 def train(
-    base: Base, plan: Plan, latents: Sequence[torch.Tensor], captions: Sequence[str], settings: TrainingSettings, device: str = "cpu"
+    base: Base,
+    plan: Plan,
+    latents: Sequence[torch.Tensor],
+    captions: Sequence[str],
+    settings: TrainingSettings,
+    device: str = "cpu",
 ) -> Iterator[Event]:
     """Trains the LoRA that is already on `base`; an iterator of events.
 
-    `latents` and `captions` belong to `plan.placements`, one each. Raises TrainingError when the loss stops being a number.
+    `latents` and `captions` belong to `plan.placements`, one each.
+    Raises TrainingError when the loss stops being a number.
     """
     parts = trained_parts(base, settings)
     rates = {"unet": settings.unet_lr, "te1": settings.text_encoder_lr, "te2": settings.text_encoder_lr}
     groups = [{"params": adapter.trainable(module), "lr": rates[part]} for part, module in parts.items()]
     parameters = [p for group in groups for p in group["params"]]
     optimizer = make_optimizer(settings, groups, device)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: rate_factor(s, plan.steps, settings.warmup, settings.schedule))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: rate_factor(s, plan.steps, settings.warmup, settings.schedule)
+    )
     scaler = torch.amp.GradScaler(device, enabled=base.unet.dtype == torch.float16)
     kept = objective.kept_signal(base.scheduler)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -130,4 +140,7 @@ def _enter_training(base: Base, parts: dict[str, torch.nn.Module], checkpointing
 
 def _check(loss: float, step: int) -> None:
     if loss != loss or loss in (float("inf"), float("-inf")):
-        raise TrainingError(f"The loss is not a number any more at step {step}. Lower unet_lr and text_encoder_lr to a third, or use precision fp32.")
+        raise TrainingError(
+            f"The loss is not a number any more at step {step}. Lower unet_lr and text_encoder_lr to a third, or "
+            "use precision fp32."
+        )

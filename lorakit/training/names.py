@@ -40,7 +40,9 @@ def unet_to_sgm(path: str) -> str:
     for ours, theirs in ENDS.items():
         if path == ours or path.startswith(ours + "."):
             return theirs + path[len(ours) :]
-    match = re.fullmatch(r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", path)
+    match = re.fullmatch(
+        r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", path
+    )
     if match:
         side, block, kind, index, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
         return _block(side, block, kind, index) + "." + _below(kind, rest)

@@ -30,7 +30,7 @@ def add_noise(x: torch.Tensor, noise: torch.Tensor, kept: torch.Tensor) -> torch
 
 
 def target(x: torch.Tensor, noise: torch.Tensor, kept: torch.Tensor, prediction: str) -> torch.Tensor:
-    """What the U-Net should say: the noise, or the velocity sqrt(kept) noise - sqrt(1 - kept) x (Salimans & Ho 2022)."""
+    """What to predict: the noise, or the velocity sqrt(kept) noise - sqrt(1 - kept) x (Salimans & Ho 2022)."""
     if prediction == "epsilon":
         return noise
     if prediction == "v_prediction":

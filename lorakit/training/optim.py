@@ -37,7 +37,10 @@ def make_optimizer(settings: TrainingSettings, groups: list[dict[str, Any]], dev
             try:
                 from bitsandbytes.optim import AdamW8bit
             except (ImportError, OSError, RuntimeError) as error:
-                log.warning("AdamW8bit needs bitsandbytes, which does not load here (%s): using AdamW, a little more memory.", error)
+                log.warning(
+                    "AdamW8bit needs bitsandbytes, which does not load here (%s): using AdamW, a little more memory.",
+                    error,
+                )
             else:
                 return AdamW8bit(groups, betas=BETAS, weight_decay=settings.weight_decay)
         else:

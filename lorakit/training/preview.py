@@ -32,13 +32,26 @@ def prompts(settings: PreviewSettings, activation_tag: str) -> list[Prompt]:
 
 
 @torch.no_grad()
-def draw(base: Base, wanted: Sequence[Prompt], settings: PreviewSettings, size: tuple[int, int], progress: Progress = silent, batch: int = 0) -> list[Image.Image]:
+def draw(
+    base: Base,
+    wanted: Sequence[Prompt],
+    settings: PreviewSettings,
+    size: tuple[int, int],
+    progress: Progress = silent,
+    batch: int = 0,
+) -> list[Image.Image]:
     """One picture of `size` (width, height) for each prompt, drawn by the weights as they are now.
 
     Each prompt's noise depends on its seed alone, so the batch size changes nothing but speed.
     """
     pipeline = StableDiffusionXLPipeline(
-        base.vae, *base.encoders, *base.tokenizers, base.unet, EulerDiscreteScheduler.from_config(base.scheduler), force_zeros_for_empty_prompt=False, add_watermarker=False
+        base.vae,
+        *base.encoders,
+        *base.tokenizers,
+        base.unet,
+        EulerDiscreteScheduler.from_config(base.scheduler),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
     batch = batch or max(1, 16 * 128 * 128 // (size[0] * size[1]))
@@ -52,7 +65,13 @@ def draw(base: Base, wanted: Sequence[Prompt], settings: PreviewSettings, size: 
     return pictures
 
 
-def _latents(pipeline: StableDiffusionXLPipeline, base: Base, part: Sequence[Prompt], settings: PreviewSettings, size: tuple[int, int]) -> torch.Tensor:
+def _latents(
+    pipeline: StableDiffusionXLPipeline,
+    base: Base,
+    part: Sequence[Prompt],
+    settings: PreviewSettings,
+    size: tuple[int, int],
+) -> torch.Tensor:
     texts = [p.text for p in part] + [settings.negative] * len(part)
     hidden, pooled = encode_captions(base.tokenizers, base.encoders, texts)
     device, dtype = base.unet.device, base.unet.dtype
@@ -78,7 +97,12 @@ def _decode(base: Base, latents: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(p) for p in pixels]
 
 
-def grid(rows: Sequence[Sequence[Image.Image]], row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), tile: int = 256) -> Image.Image:
+def grid(
+    rows: Sequence[Sequence[Image.Image]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    tile: int = 256,
+) -> Image.Image:
     """Pictures in rows and columns with labels above and to the left; each fitted into a square of `tile` pixels."""
     font = ImageFont.load_default(max(12, tile // 14))
     side = tile * 2 // 5 if row_labels else 0
@@ -91,11 +115,22 @@ def grid(rows: Sequence[Sequence[Image.Image]], row_labels: Sequence[str] = (), 
         pen.text((side + c * tile + tile / 2, head / 2), text, fill="black", font=font, anchor="mm", align="center")
     for r, row in enumerate(rows):
         if row_labels:
-            pen.text((side / 2, head + r * tile + tile / 2), _wrapped(row_labels[r], side, font), fill="black", font=font, anchor="mm", align="center")
+            pen.text(
+                (side / 2, head + r * tile + tile / 2),
+                _wrapped(row_labels[r], side, font),
+                fill="black",
+                font=font,
+                anchor="mm",
+                align="center",
+            )
         for c, picture in enumerate(row):
             scale = (tile - 4) / max(picture.size)
-            small = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS)
-            sheet.paste(small, (side + c * tile + (tile - small.width) // 2, head + r * tile + (tile - small.height) // 2))
+            small = picture.resize(
+                (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+            )
+            sheet.paste(
+                small, (side + c * tile + (tile - small.width) // 2, head + r * tile + (tile - small.height) // 2)
+            )
     return sheet
 
 

@@ -82,14 +82,19 @@ def read_dataset(project: Project) -> tuple[list[Picture], list[str]]:
     captions = [read_caption(picture) for picture in pictures]
     missing = [p.path for p, caption in zip(pictures, captions, strict=True) if caption is None]
     if missing:
-        raise DatasetError(f"{len(missing)} of {len(pictures)} pictures have no caption, the first is {missing[0]}. Tag them first: python -m lorakit tag {project.name}")
+        raise DatasetError(
+            f"{len(missing)} of {len(pictures)} pictures have no caption, the first is {missing[0]}. Tag them "
+            f"first: python -m lorakit tag {project.name}"
+        )
     return pictures, [caption or "" for caption in captions]
 
 
 def plan_project(project: Project, settings: TrainingSettings) -> Plan:
     """The exact plan, from the pictures' sizes alone. Raises DatasetError."""
     sizes = [picture_size(picture.path) for picture in require(project.dataset)]
-    return make_plan(sizes, settings.resolution, settings.bucket_step, settings.repeats, settings.batch_size, settings.epochs)
+    return make_plan(
+        sizes, settings.resolution, settings.bucket_step, settings.repeats, settings.batch_size, settings.epochs
+    )
 
 
 def choose_device(settings: TrainingSettings) -> tuple[str, torch.dtype, str]:
@@ -140,7 +145,9 @@ def train_project(
                 last, spent = event.step, event.seconds
             elif event.epoch < event.epochs and event.epoch % settings.save_every == 0:
                 yield keeper.save(event.epoch, last, final=False)
-            if isinstance(event, EpochDone) and (event.epoch == event.epochs or (preview.every and event.epoch % preview.every == 0)):
+            if isinstance(event, EpochDone) and (
+                event.epoch == event.epochs or (preview.every and event.epoch % preview.every == 0)
+            ):
                 yield from artist.draw(event.epoch)
     except KeyboardInterrupt:
         stopped = True
@@ -154,7 +161,10 @@ def train_project(
 
 def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:
     """Notes how fast the run was in `output/timing.json`: the next plan of this project says how long it takes."""
-    write_text(project.output / "timing.json", json.dumps({"seconds_per_step": round(seconds_per_step, 4), "device": device}) + "\n")
+    write_text(
+        project.output / "timing.json",
+        json.dumps({"seconds_per_step": round(seconds_per_step, 4), "device": device}) + "\n",
+    )
 
 
 class Artist:
@@ -170,7 +180,13 @@ class Artist:
         progress: Progress,
         score: Score | None,
     ) -> None:
-        self.folder, self.base, self.preview, self.progress, self.score = project.output / "previews", base, preview, progress, score
+        self.folder, self.base, self.preview, self.progress, self.score = (
+            project.output / "previews",
+            base,
+            preview,
+            progress,
+            score,
+        )
         self.size = (preview.width or settings.resolution, preview.height or settings.resolution)
         self.wanted = prompts(preview, activation_tag)
         self.tag = activation_tag
@@ -194,14 +210,31 @@ class Artist:
 class Keeper:
     """Saves the LoRA as it is: `name-000001.safetensors` after an epoch, `name.safetensors` at the end."""
 
-    def __init__(self, project: Project, base: Base, settings: TrainingSettings, plan: Plan, captions: Sequence[str], activation_tag: str) -> None:
+    def __init__(
+        self,
+        project: Project,
+        base: Base,
+        settings: TrainingSettings,
+        plan: Plan,
+        captions: Sequence[str],
+        activation_tag: str,
+    ) -> None:
         self.project, self.base, self.settings, self.plan = project, base, settings, plan
         self.captions, self.activation_tag, self.started = captions, activation_tag, time.time()
 
     def save(self, epoch: int, step: int, final: bool) -> Saved:
         name = self.project.name if final else f"{self.project.name}-{epoch:06d}"
         details = metadata(
-            name, self.settings, self.plan, self.captions, self.activation_tag, self.base.prediction, epoch, step, self.started, time.time()
+            name,
+            self.settings,
+            self.plan,
+            self.captions,
+            self.activation_tag,
+            self.base.prediction,
+            epoch,
+            step,
+            self.started,
+            time.time(),
         )
         tensors = adapter.tensors(trained_parts(self.base, self.settings))
         return Saved(save_lora(self.project.output / f"{name}.safetensors", tensors, details), epoch, step)

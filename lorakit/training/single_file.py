@@ -41,13 +41,18 @@ VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "t
 def header(path: Path) -> tuple[list[str], dict[str, str]]:
     """Names of the tensors and metadata of a safetensors file, without reading the tensors. Raises BaseModelError."""
     if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
-        raise BaseModelError(f"{path} is a pickle, which can run code when opened; get the .safetensors version of that model.")
+        raise BaseModelError(
+            f"{path} is a pickle, which can run code when opened; get the .safetensors version of that model."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             return list(file.keys()), dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size if path.exists() else 0
-        raise BaseModelError(f"{path} is not a safetensors file ({size:,} bytes: {error}). Download it again or choose another base_model.") from error
+        raise BaseModelError(
+            f"{path} is not a safetensors file ({size:,} bytes: {error}). Download it again or choose another "
+            "base_model."
+        ) from error
 
 
 def vae_name(name: str, blocks: int) -> str:
@@ -60,7 +65,9 @@ def vae_name(name: str, blocks: int) -> str:
         direction = match[1].split("_")[0]
         number = int(match[2]) if direction == "down" else blocks - 1 - int(match[2])
         if match[3] != "resnets":
-            return f"{side}.{direction}.{number}.{match[3][:-2].removesuffix('r')}.{match[5]}".replace("downsample.", "downsample.")
+            return f"{side}.{direction}.{number}.{match[3][:-2].removesuffix('r')}.{match[5]}".replace(
+                "downsample.", "downsample."
+            )
         head, _, tail = match[5].partition(".")
         return f"{side}.{direction}.{number}.block.{match[4]}.{VAE_RESNET.get(head, head)}.{tail}"
     match = re.match(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)\.(weight|bias)", rest)
@@ -120,8 +127,15 @@ def configs_of(path: Path, keys: Iterable[str], metadata: Mapping[str, str]) -> 
         return json.loads(metadata[CONFIG_KEY])
     names = set(keys)
     if TE2 + "token_embedding.weight" not in names or UNET + "label_emb.0.0.weight" not in names:
-        kind = "looks like Stable Diffusion 1 or 2" if any(k.startswith("cond_stage_model.") for k in names) else "holds other things"
-        raise BaseModelError(f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, Pony, NoobAI, Animagine ...).")
+        kind = (
+            "looks like Stable Diffusion 1 or 2"
+            if any(k.startswith("cond_stage_model.") for k in names)
+            else "holds other things"
+        )
+        raise BaseModelError(
+            f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, Pony, NoobAI, "
+            "Animagine ...)."
+        )
     return sdxl_configs()
 
 

@@ -1,4 +1,4 @@
-"""Captions to what SDXL's U-Net listens to: penultimate hidden states of both encoders, pooled projection of the second.
+"""Captions to what SDXL's U-Net listens to: both encoders' penultimate states, the second's pooled projection.
 
 Long captions are cut into chunks of 75 tokens, each wrapped in begin and end marks, as A1111 and ComfyUI do at
 inference; a batch uses as many chunks as its longest caption needs.
@@ -46,7 +46,8 @@ def encode_captions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Both encoders' hidden states side by side (captions, tokens, width 1 + width 2), and the pooled output."""
     (first, _), (second, pooled) = (
-        encode(encoder, token_chunks(tokenizer, captions)) for tokenizer, encoder in zip(tokenizers, encoders, strict=True)
+        encode(encoder, token_chunks(tokenizer, captions))
+        for tokenizer, encoder in zip(tokenizers, encoders, strict=True)
     )
     assert pooled is not None, "the second text encoder of SDXL has a projection"
     return torch.cat([first, second], dim=-1), pooled

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lorakit.dataset import broken, scan
 from lorakit.demo import draw, sample, world
 from lorakit.demo.sample import ASTRID, BASE_TAGS, make_sample
-from lorakit.dataset import broken, scan
 from lorakit.project import find
 
 
@@ -49,18 +49,29 @@ def test_the_same_seed_draws_the_same_picture() -> None:
 
 def test_a_tag_shows_in_the_picture() -> None:
     shot = world.Shot("smile", "", "", "white background", "full body", "", "")
-    with_horns, without = (np.asarray(draw.draw(replace(ASTRID, ears=e), shot, (256, 384), random.Random(0)), float) for e in ("horns", ""))
+    with_horns, without = (
+        np.asarray(draw.draw(replace(ASTRID, ears=e), shot, (256, 384), random.Random(0)), float) for e in ("horns", "")
+    )
     changed = np.abs(with_horns - without).sum(2) > 60
     rows, columns = np.nonzero(changed)
     assert 200 < changed.sum() < 6000
-    assert rows.max() < 384 * 0.35 and 256 * 0.2 < columns.min() < columns.max() < 256 * 0.8  # on the head, and nowhere else
+    assert (
+        rows.max() < 384 * 0.35 and 256 * 0.2 < columns.min() < columns.max() < 256 * 0.8
+    )  # on the head, and nowhere else
 
 
 def test_the_sample_project_holds_what_every_later_step_needs(tmp_path) -> None:  # type: ignore[no-untyped-def]
     project = find(str(tmp_path / "demo"))
     names = {p.name for p in make_sample(project)}
     assert 24 <= len(names) <= 40
-    assert {"astrid_copy_small.jpg", "letterboxed.png", "blurred.jpg", "broken.png", "with_a_friend.png", "sprite_sheet.png"} <= names
+    assert {
+        "astrid_copy_small.jpg",
+        "letterboxed.png",
+        "blurred.jpg",
+        "broken.png",
+        "with_a_friend.png",
+        "sprite_sheet.png",
+    } <= names
     assert [p.name for p in broken(scan(project.dataset))] == ["broken.png"]
     assert Image.open(project.dataset / "sprite_sheet.png").mode == "RGBA"
 

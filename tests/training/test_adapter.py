@@ -87,7 +87,10 @@ def test_a_file_with_a_tensor_that_fits_nowhere_is_refused(base: Base, tmp_path:
 
 def test_a_file_of_another_size_of_model_is_refused(base: Base, tmp_path: Path) -> None:
     shaken(base)
-    tensors = {name: t[:, :-1].clone() if name.endswith("lora_down.weight") else t for name, t in adapter.tensors(base.parts).items()}
+    tensors = {
+        name: t[:, :-1].clone() if name.endswith("lora_down.weight") else t
+        for name, t in adapter.tensors(base.parts).items()
+    }
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(LoraFileError, match="does not fit this base"):
         adapter.load_adapter(load_base("demo").parts, tmp_path / "a.safetensors")

@@ -54,7 +54,10 @@ def test_what_is_not_a_base_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_stable_diffusion_1_checkpoint_is_named_as_such(tmp_path: Path) -> None:
-    save_file({"cond_stage_model.transformer.x": torch.zeros(1), "model.diffusion_model.y": torch.zeros(1)}, tmp_path / "sd15.safetensors")
+    save_file(
+        {"cond_stage_model.transformer.x": torch.zeros(1), "model.diffusion_model.y": torch.zeros(1)},
+        tmp_path / "sd15.safetensors",
+    )
     assert "looks like Stable Diffusion 1 or 2" in refused(tmp_path / "sd15.safetensors")
 
 

@@ -14,7 +14,10 @@ from lorakit.training import export
 from lorakit.training.config import TrainingSettings
 from lorakit.training.plan import make_plan
 
-TENSORS = {"lora_unet_a.lora_down.weight": torch.ones(4, 600, dtype=torch.float16), "lora_unet_a.alpha": torch.tensor(2.0, dtype=torch.float16)}
+TENSORS = {
+    "lora_unet_a.lora_down.weight": torch.ones(4, 600, dtype=torch.float16),
+    "lora_unet_a.alpha": torch.tensor(2.0, dtype=torch.float16),
+}
 CAPTIONS = ["astrid, smile", "astrid, Smile, outdoors"]
 
 
@@ -58,7 +61,9 @@ def test_the_model_hash_is_that_of_the_data_behind_the_header_whatever_the_metad
     assert found[0] == found[1]
 
 
-def test_a_disk_that_fills_up_while_saving_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_while_saving_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = export.save_lora(tmp_path / "a.safetensors", TENSORS, details())
     before = path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""For full-size SDXL lorakit writes exactly the tensors that sd-scripts writes: same names, same shapes, same alphas."""
+"""For full-size SDXL lorakit writes exactly the tensors that sd-scripts writes: names, shapes, alphas."""
 
 from pathlib import Path
 
@@ -18,7 +18,9 @@ def full_size() -> dict[str, torch.nn.Module]:
     return {part: build(part, configs[part], None, torch.float32, "meta") for part in ("unet", "te1", "te2")}
 
 
-def test_the_written_names_and_shapes_equal_the_golden_list_line_for_line(full_size: dict[str, torch.nn.Module]) -> None:
+def test_the_written_names_and_shapes_equal_the_golden_list_line_for_line(
+    full_size: dict[str, torch.nn.Module],
+) -> None:
     adapter.add_adapter(full_size, rank=8, alpha=4, seed=0)
     lines = []
     for name, tensor in adapter.tensors(full_size).items():

@@ -17,7 +17,10 @@ from lorakit.training.names import kohya_name, unet_to_sgm
         ("mid_block.resnets.1.time_emb_proj", "middle_block.2.emb_layers.1"),
         ("mid_block.attentions.0.norm", "middle_block.1.norm"),
         ("up_blocks.0.upsamplers.0.conv", "output_blocks.2.2.conv"),
-        ("up_blocks.1.attentions.2.transformer_blocks.1.ff.net.0.proj", "output_blocks.5.1.transformer_blocks.1.ff.net.0.proj"),
+        (
+            "up_blocks.1.attentions.2.transformer_blocks.1.ff.net.0.proj",
+            "output_blocks.5.1.transformer_blocks.1.ff.net.0.proj",
+        ),
         ("up_blocks.2.resnets.0.conv_shortcut", "output_blocks.6.0.skip_connection"),
         ("conv_out", "out.2"),
     ],

@@ -19,7 +19,9 @@ def test_the_schedule_is_sdxls() -> None:
     assert np.allclose(objective.kept_signal(SCHEDULER).numpy(), reference_kept(), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("t", "ratio"), [(0, 1175), (10, 103.5), (100, 8.45), (250, 2.07), (500, 0.382), (750, 0.0595), (999, 0.00468)])
+@pytest.mark.parametrize(
+    ("t", "ratio"), [(0, 1175), (10, 103.5), (100, 8.45), (250, 2.07), (500, 0.382), (750, 0.0595), (999, 0.00468)]
+)
 def test_signal_to_noise_ratios_at_known_timesteps(t: int, ratio: float) -> None:
     assert objective.snr(objective.kept_signal(SCHEDULER))[t].item() == pytest.approx(ratio, rel=5e-3)
 
@@ -30,7 +32,9 @@ def test_min_snr_weights_of_noise_and_velocity(gamma: float) -> None:
     ratio = kept / (1 - kept)
     ours = torch.from_numpy(ratio)
     assert np.allclose(objective.min_snr_weight(ours, gamma, "epsilon").numpy(), np.minimum(ratio, gamma) / ratio)
-    assert np.allclose(objective.min_snr_weight(ours, gamma, "v_prediction").numpy(), np.minimum(ratio, gamma) / (ratio + 1))
+    assert np.allclose(
+        objective.min_snr_weight(ours, gamma, "v_prediction").numpy(), np.minimum(ratio, gamma) / (ratio + 1)
+    )
 
 
 def test_gamma_zero_turns_the_weights_off() -> None:

@@ -40,7 +40,9 @@ def test_steps_count_every_bucket_rounded_up_by_itself() -> None:
     plan = make_plan([(512, 512)] * 5 + [(512, 768)] * 3, 512, 64, repeats=2, batch_size=4, epochs=3)
     assert plan.steps_per_epoch == math.ceil(10 / 4) + math.ceil(6 / 4) == 5
     assert plan.steps == 15
-    assert plan.sentence(2.0) == "8 pictures x 2 repeats, batch 4: 5 steps an epoch x 3 epochs = 15 steps, about 30 s here"
+    assert (
+        plan.sentence(2.0) == "8 pictures x 2 repeats, batch 4: 5 steps an epoch x 3 epochs = 15 steps, about 30 s here"
+    )
 
 
 def test_an_epoch_has_as_many_batches_as_the_plan_says_and_shows_each_picture_repeats_times() -> None:

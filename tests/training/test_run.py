@@ -31,7 +31,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def events(project: Project, **changes: object) -> list[run.RunEvent]:
-    return list(run.train_project(project, replace(SHORT, **changes), PREVIEW, "astrid", score=lambda pictures: len(pictures) / 4))
+    return list(
+        run.train_project(
+            project, replace(SHORT, **changes), PREVIEW, "astrid", score=lambda pictures: len(pictures) / 4
+        )
+    )
 
 
 def test_a_run_plans_previews_steps_saves_and_finishes(project: Project) -> None:
@@ -85,7 +89,9 @@ def test_stopping_saves_what_is_learnt_so_far(project: Project, monkeypatch: pyt
     assert finished.lora_file.exists()
 
 
-def test_latents_are_made_once_and_again_when_the_picture_changes(project: Project, base, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_latents_are_made_once_and_again_when_the_picture_changes(
+    project: Project, base, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     made: list[int] = []
     real = cache._encode
     monkeypatch.setattr(cache, "_encode", lambda vae, images: made.append(len(images)) or real(vae, images))
@@ -110,7 +116,9 @@ def test_latents_are_made_once_and_again_when_the_picture_changes(project: Proje
         (lambda d: Image.new("RGB", (8, 8)).save(d / "3.jpg"), "3.jpg and 3.png in .* would share one caption file"),
     ],
 )
-def test_what_is_wrong_with_the_dataset_is_said_before_the_base_is_loaded(project: Project, spoil, message: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_wrong_with_the_dataset_is_said_before_the_base_is_loaded(
+    project: Project, spoil, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(run, "load_base", lambda *_: pytest.fail("the base was loaded"))
     spoil(project.dataset)
     with pytest.raises(DatasetError, match=message):

@@ -10,7 +10,9 @@ CAPTIONS = ["astrid, smile, outdoors", "", "1girl, solo, full body, black dress,
 
 
 def test_hidden_states_and_pooled_output_equal_diffusers_encode_prompt(base: Base) -> None:
-    pipeline = StableDiffusionXLPipeline(base.vae, *base.encoders, *base.tokenizers, base.unet, None, force_zeros_for_empty_prompt=False)
+    pipeline = StableDiffusionXLPipeline(
+        base.vae, *base.encoders, *base.tokenizers, base.unet, None, force_zeros_for_empty_prompt=False
+    )
     theirs, _, theirs_pooled, _ = pipeline.encode_prompt(CAPTIONS, device="cpu", do_classifier_free_guidance=False)
     with torch.no_grad():
         ours, pooled = encode_captions(base.tokenizers, base.encoders, CAPTIONS)
