@@ -10,7 +10,7 @@ from __future__ import annotations
 import colorsys
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -24,11 +24,16 @@ SUPERSAMPLE = 3
 LINE = 0.055  # width of an outline in doll units
 
 
+def _color(channels: Iterable[float]) -> Color:
+    red, green, blue = (min(255, round(c)) for c in channels)
+    return red, green, blue
+
+
 def shade(color: Color, factor: float) -> Color:
     """`color` made darker (factor < 1) or lighter (factor > 1)."""
     if factor <= 1:
-        return tuple(round(c * factor) for c in color)
-    return tuple(round(255 - (255 - c) / factor) for c in color)
+        return _color(c * factor for c in color)
+    return _color(255 - (255 - c) / factor for c in color)
 
 
 def named(name: str, rng: random.Random) -> Color:
@@ -37,17 +42,18 @@ def named(name: str, rng: random.Random) -> Color:
     hue = (hue + rng.uniform(-6, 6)) / 360 % 1
     saturation = min(1, max(0, saturation * rng.uniform(0.92, 1.06)))
     value = min(1, max(0, value * rng.uniform(0.94, 1.04)))
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
+    return _color(255 * c for c in colorsys.hsv_to_rgb(hue, saturation, value))
 
 
 def smooth(points: Sequence[Point], steps: int = 6) -> list[Point]:
     """A closed Catmull-Rom curve through `points`."""
-    curve = []
+    curve: list[Point] = []
     for i in range(len(points)):
         a, b, c, d = (points[(i + k) % len(points)] for k in (-1, 0, 1, 2))
         for step in range(steps):
             t = step / steps
-            curve.append(tuple(_catmull_rom(*axis, t) for axis in zip(a, b, c, d, strict=True)))
+            x, y = (_catmull_rom(*axis, t) for axis in zip(a, b, c, d, strict=True))
+            curve.append((x, y))
     return curve
 
 
@@ -167,7 +173,7 @@ def _window(look: Character, shot: Shot, size: tuple[int, int], rng: random.Rand
 def _palette(look: Character, rng: random.Random) -> Palette:
     skin = (139, 90, 60) if look.skin == "dark skin" else (252, 223, 200)
     jitter = rng.uniform(0.97, 1.02)
-    skin = tuple(min(255, round(c * jitter)) for c in skin)
+    skin = _color(c * jitter for c in skin)
     legs = {"black": (45, 44, 54), "white": (240, 240, 245)}.get(look.legwear.split(" ")[0], (60, 66, 96))
     shoes = {"boots": (116, 70, 42), "shoes": (52, 46, 56), "sandals": (176, 122, 66)}.get(look.footwear, skin)
     keyed = random.Random(look.hair_color + look.top_color)  # a character wears the same accent in every picture

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def cached_drawings(folder: Path, seed: int, count: int, withheld: bool) -> list
     path = folder / f"drawings-{seed}-{count}-{int(withheld)}.npz"
     if not path.exists():
         sets = draw_many(seed, count, withheld)
-        arrays = {f"pixels{i}": s.pixels for i, s in enumerate(sets)}
+        arrays: dict[str, Any] = {f"pixels{i}": s.pixels for i, s in enumerate(sets)}
         arrays |= {f"tags{i}": np.array([", ".join(t) for t in s.tags]) for i, s in enumerate(sets)}
         temporary = path.with_suffix(".tmp.npz")
         np.savez(temporary, **arrays)

@@ -8,6 +8,8 @@ broken, one with a second character, and a sprite sheet on nothing, so that clea
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image, ImageFilter
@@ -88,7 +90,9 @@ def good_picture(number: int, seed: int = 7) -> Image.Image:
 def make_sample(project: Project, seed: int = 7, progress: Progress = silent) -> list[Path]:
     """Draws the project's pictures into its dataset folder; existing files are left as they are."""
     project.create()
-    jobs = [(f"astrid_{i:02d}.{'png' if i % 3 else 'jpg'}", lambda i=i: good_picture(i, seed)) for i in range(GOOD)]
+    jobs: list[tuple[str, Callable[[], Image.Image]]] = [
+        (f"astrid_{i:02d}.{'png' if i % 3 else 'jpg'}", partial(good_picture, i, seed)) for i in range(GOOD)
+    ]
     jobs += [
         ("astrid_copy_small.jpg", lambda: good_picture(1, seed).resize((480, 480), Image.Resampling.LANCZOS)),
         ("astrid_copy_light.jpg", lambda: good_picture(6, seed).point(lambda v: min(255, v + 6))),

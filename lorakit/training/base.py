@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def save_folder(base: Base, folder: Path, dtype: torch.dtype = torch.float16) ->
         target.mkdir(parents=True, exist_ok=True)
         state = {canonical(part, k): v.detach().to(dtype).contiguous() for k, v in modules[part].state_dict().items()}
         weights = "model.safetensors" if part.startswith("te") else "diffusion_pytorch_model.safetensors"
-        write_safely(target / weights, lambda path, state=state: save_file(state, path, metadata={"format": "pt"}))
+        write_safely(target / weights, partial(save_file, state, metadata={"format": "pt"}))
         (target / "config.json").write_text(
             json.dumps(_plain_config(modules[part], classes[part].__name__), indent=1) + "\n", "utf-8"
         )
@@ -242,15 +243,11 @@ def save_folder(base: Base, folder: Path, dtype: torch.dtype = torch.float16) ->
 def _plain_config(module: Any, name: str) -> dict[str, Any]:
     """What is needed to build the module again, without what only this release knows."""
     if hasattr(module.config, "to_dict"):
-        keep = (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "projection_dim",
-            "num_hidden_layers",
-            "num_attention_heads",
-        )
-        keep += ("max_position_embeddings", "hidden_act", "bos_token_id", "eos_token_id", "pad_token_id")
+        keep = [
+            *("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers"),
+            *("num_attention_heads", "max_position_embeddings", "hidden_act"),
+            *("bos_token_id", "eos_token_id", "pad_token_id"),
+        ]
         values = {k: getattr(module.config, k) for k in keep}
         return {"architectures": [name], "model_type": "clip_text_model", **values}
     return {"_class_name": name, **{k: v for k, v in module.config.items() if not k.startswith("_") and v is not None}}

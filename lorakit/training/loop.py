@@ -72,7 +72,7 @@ def train(
     parts = trained_parts(base, settings)
     rates = {"unet": settings.unet_lr, "te1": settings.text_encoder_lr, "te2": settings.text_encoder_lr}
     groups = [{"params": adapter.trainable(module), "lr": rates[part]} for part, module in parts.items()]
-    parameters = [p for group in groups for p in group["params"]]
+    parameters = [p for module in parts.values() for p in adapter.trainable(module)]
     optimizer = make_optimizer(settings, groups, device)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: rate_factor(s, plan.steps, settings.warmup, settings.schedule)

@@ -88,7 +88,7 @@ class Form(W.VBox):
 
     def __init__(self, project: Project, cls: type, front: Sequence[str] = (), between: Sequence[Any] = ()) -> None:
         self.project, self.cls, self.problem = project, cls, ""
-        loaded = project.load(cls)
+        loaded: Any = project.load(cls)
         section = cls.SECTION  # type: ignore[attr-defined]
         self.fields = {spec.name: Field(spec, getattr(loaded, spec.name), section) for spec in specs(cls)}
         super().__init__(self._rows(front, between))
