@@ -232,7 +232,7 @@ def brought_back(project: Project) -> set[Path]:
 def _recorded(project: Project) -> list[dict[str, str]]:
     """The record's rows, the last one for each name under `removed/`."""
     path = project.removed / RECORD
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):  # a line cut off by a crash: its picture was not moved yet
             row = json.loads(line)

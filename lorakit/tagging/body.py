@@ -94,7 +94,8 @@ def _by_phrase(words: list[str]) -> str | None:
     for end in range(len(words) - 1, 0, -1):
         if beginning := table.get(f"{' '.join(words[:end])} *"):
             return beginning
-    return next((table[end] for i in range(1, len(words)) if (end := " ".join(words[i:])) in table), None)
+    ends = (" ".join(words[start:]) for start in range(1, len(words)))
+    return next((table[phrase] for phrase in ends if phrase in table), None)
 
 
 @lru_cache(maxsize=1)

@@ -245,7 +245,8 @@ def plan_captions(
     pictures = dataset.require(project.dataset)
     old = {picture: tags.parse(dataset.read_caption(picture) or "") for picture in pictures}
     todo = [picture for picture in pictures if settings.existing != "skip" or not old[picture]]
-    scorers = scorers or [taggers.load(name) for name in tags.parse(settings.tagger)]
+    if scorers is None:  # nothing to do is no reason for a download
+        scorers = [taggers.load(name) for name in tags.parse(settings.tagger)] if todo else []
     words = glossary.load() if words is None else words
     found = find_tags(project, todo, settings, scorers, progress)
     seen = [cleaned(each, settings, words) for each in found]

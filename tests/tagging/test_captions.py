@@ -256,12 +256,12 @@ def test_existing_captions_are_skipped_or_appended_to_as_wished(here):
     assert written(here)["a"] == "astrid, blue sky, Smile, 1girl\n"
 
 
-def test_skipping_everything_does_not_start_the_tagger(here):
+def test_skipping_everything_does_not_even_fetch_the_tagger(here, monkeypatch):
     for letter in "abc":
         (here.dataset / f"{letter}.txt").write_text("smile")
-    tagger = TableTagger(TABLE)
-    report = tag(here, dataclasses.replace(CHOSEN, existing="skip"), scorers=[tagger])
-    assert (tagger.asked, report.captions, report.record) == (0, 0, None)
+    monkeypatch.setattr(captions.taggers, "load", lambda name: pytest.fail("nothing is to be tagged"))
+    report = tag(here, dataclasses.replace(CHOSEN, existing="skip"), scorers=None)
+    assert (report.captions, report.record) == (0, None)
 
 
 def test_names_of_characters_are_left_out_unless_asked_for(here):
