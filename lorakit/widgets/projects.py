@@ -67,11 +67,18 @@ class ProjectPicker(W.VBox):
             self.choose(self.new.value.strip())
 
     def _chosen(self) -> None:
-        write_text(remembered(), self.list.value)
         self._describe()
+        try:
+            write_text(remembered(), self.list.value)
+        except LorakitError as error:
+            self.line.value = red(error)
 
     def _describe(self) -> None:
-        project = projects.named(self.list.value)
+        try:
+            project = projects.named(self.list.value)
+        except LorakitError as error:  # a folder made by hand may have a name that other tools trip over
+            self.line.value = red(error)
+            return
         pictures = scan(project.dataset)
         captions = sum(picture.caption_path.exists() for picture in pictures)
         what = f"{len(pictures)} pictures, {captions} captions"

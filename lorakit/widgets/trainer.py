@@ -7,6 +7,7 @@ from html import escape
 
 import ipywidgets as W
 
+from ..colab import gpu
 from ..dataset import picture_size, require
 from ..errors import LorakitError
 from ..project import Project
@@ -69,8 +70,10 @@ def sizes_of(project: Project) -> tuple[list[Size], str]:
 
 
 def measured_speed(project: Project) -> float | None:
-    """Seconds a step took in the project's last run, or None when it has had none."""
+    """Seconds a step took in the last run; None without one, or if it was on a GPU and this machine has none."""
     try:
-        return float(json.loads((project.output / "timing.json").read_text())["seconds_per_step"])
+        timing = json.loads((project.output / "timing.json").read_text(encoding="utf-8"))
+        seconds, on_gpu = float(timing["seconds_per_step"]), timing["device"] != "cpu"
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return seconds if on_gpu == bool(gpu()) else None

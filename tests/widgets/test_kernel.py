@@ -52,7 +52,7 @@ def test_an_interrupt_ends_the_run_saves_and_leaves_the_kernel_usable(tmp_path: 
         manager.shutdown_kernel(now=True)
 
 
-def wait_for(client, word: str, seconds: float = 120) -> str:
+def wait_for(client, word: str, seconds: float = 300) -> str:
     """What the kernel prints up to `word`; an error in the kernel fails the test."""
     said, end = "", time.monotonic() + seconds
     while word not in said:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from lorakit import project as projects
 from lorakit.dataset import read_caption, scan
+from lorakit.errors import SettingsError
 from lorakit.widgets import projects as picking
 from lorakit.widgets.projects import ProjectPicker
 
@@ -63,6 +64,25 @@ def test_both_layouts_are_listed(project, home):
     assert [value for _, value in picker.list.options] == ["demo", "mila", "otto"]
     picker.list.value = "otto"
     assert picker.ready().dataset == home / "lora_training" / "datasets" / "otto"
+
+
+def test_a_folder_with_a_name_that_other_tools_trip_over_is_told(home):
+    (home / "my girl" / "dataset").mkdir(parents=True)
+    picker = ProjectPicker()
+    picker.list.value = "my girl"
+    assert "use letters, digits" in picker.line.value
+    with pytest.raises(SettingsError, match="'my girl' has ' ' in it"):
+        picker.ready()
+
+
+def test_a_choice_that_cannot_be_remembered_still_counts_and_is_told(project, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    picker = ProjectPicker()
+    monkeypatch.setattr("lorakit.files.os.replace", full)
+    picker.list.value = "mila"
+    assert "No space left on device" in picker.line.value and picker.ready() == project
 
 
 def test_names_are_shown_as_text(home):

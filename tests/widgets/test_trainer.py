@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lorakit.training.config import TrainingSettings
+from lorakit.widgets import trainer
 from lorakit.widgets.trainer import TrainerForm
 
 
@@ -32,12 +33,22 @@ def test_while_a_knob_is_wrong_the_line_stays_with_the_last_right_settings(proje
     assert "= 40 steps" in text(form) and "epochs is -1" in form.training.fields["epochs"].problem.value
 
 
-def test_the_time_is_told_once_a_run_has_measured_it(project):
+def test_the_time_is_told_once_a_run_has_measured_it(project, monkeypatch):
+    monkeypatch.setattr(trainer, "gpu", lambda: "")
     assert "about" not in text(TrainerForm(project))
     (project.output / "timing.json").write_text(json.dumps({"seconds_per_step": 9.0, "device": "cpu"}))
     assert text(TrainerForm(project)) == (
         "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps, about 6 min here</b>"
     )
+
+
+@pytest.mark.parametrize(
+    "device, found, told", [("cpu", "", True), ("cuda", "Tesla T4, 15 GB", True), ("cuda", "", False)]
+)
+def test_the_time_of_a_gpu_is_not_told_for_a_machine_without(project, monkeypatch, device, found, told):
+    monkeypatch.setattr(trainer, "gpu", lambda: found)
+    (project.output / "timing.json").write_text(json.dumps({"seconds_per_step": 9.0, "device": device}))
+    assert ("about 6 min here" in text(TrainerForm(project))) == told
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"seconds_per_step": null}'])
