@@ -86,7 +86,7 @@ def test_tag_train_preview_and_inspect_follow_each_other(
     assert Path(str(result(capsys, "preview", "astrid", "--prompt", "astrid, smile")["file"])).exists()
     inspected = result(capsys, "inspect", trained["lora_file"])
     assert inspected["kind"] == "LoRA"
-    assert inspected["ranks"] == {"8": 146}
+    assert inspected["ranks"] == {"8": 228}
 
 
 def test_undoing_the_tagging_takes_the_captions_away_again(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +124,11 @@ def test_an_unknown_key_names_the_nearest(home: Path, dataset: Path, capsys: pyt
     (home / "astrid" / "project.toml").write_text("[training]\nepoch = 3\n")
     assert "there is no setting 'epoch'; did you mean 'epochs'?" in fails(capsys, "plan", "astrid")
     assert "epoch = 3" in (home / "astrid" / "project.toml").read_text()
+
+
+def test_an_unknown_setting_on_the_command_line_names_the_nearest(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "did you mean 'batch_size'?" in fails(capsys, "plan", "astrid", "--set", "batchsize=2")
 
 
@@ -161,4 +166,5 @@ def test_a_full_disk_while_saving(
         patch.setattr(Path, "write_bytes", full)
         assert "No space left on device. Free some space" in fails(capsys, "train", "astrid", "--set", *QUICK)
     assert len(list(dataset.iterdir())) == 6
-    assert Image.open(dataset / "0.png").size == (128, 192)
+    with Image.open(dataset / "0.png") as picture:
+        assert picture.size == (128, 192)

@@ -35,7 +35,7 @@ TRAINING = TrainingSettings(
     base_model="demo",
     repeats=4,
     batch_size=4,
-    epochs=14,
+    epochs=16,
     resolution=128,
     bucket_step=32,
     unet_lr=1e-3,
@@ -44,7 +44,8 @@ TRAINING = TrainingSettings(
     alpha=8,
     optimizer="AdamW",
     checkpointing=False,
-    save_every=5,
+    save_every=4,
+    tag_dropout=0.3,
 )
 PREVIEW = PreviewSettings(prompts=(), count=8, every=0, steps=20, cfg=4.0)
 

@@ -73,7 +73,8 @@ def test_the_sample_project_holds_what_every_later_step_needs(tmp_path) -> None:
         "sprite_sheet.png",
     } <= names
     assert [p.name for p in broken(scan(project.dataset))] == ["broken.png"]
-    assert Image.open(project.dataset / "sprite_sheet.png").mode == "RGBA"
+    with Image.open(project.dataset / "sprite_sheet.png") as sheet:
+        assert sheet.mode == "RGBA"
 
 
 def test_the_base_never_saw_the_characters_horns_with_its_twintails() -> None:
