@@ -36,10 +36,14 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     advanced: bool = False,
+    separator: str = ",",
 ) -> Any:
-    """A dataclass field. `low` and `high` are inclusive; `advanced` fields sit under Advanced in a form."""
+    """A dataclass field. `low` and `high` are inclusive; `advanced` fields sit under Advanced in a form.
+
+    `separator` stands between the words of a tuple where it is written as one text: a line end for sentences.
+    """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "advanced": advanced}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata | {"separator": separator})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Spec:
     high: float | None
     choices: tuple[str, ...]
     advanced: bool
+    separator: str
 
 
 def specs(cls: type) -> list[Spec]:
@@ -95,7 +100,13 @@ def convert(spec: Spec, value: Any, where: str) -> Any:
     """`value` as the type of the setting, checked against its range. Raises SettingsError."""
     name = f"{where}: {spec.name}"
     if spec.type is tuple:
-        parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else None
+        parts = (
+            value.split(spec.separator)
+            if isinstance(value, str)
+            else list(value)
+            if isinstance(value, list | tuple)
+            else None
+        )
         if parts is None:
             raise SettingsError(f'{name} is {value!r}; it takes a list of words, like ["solo", "smile"].')
         return tuple(str(part).strip() for part in parts if str(part).strip())

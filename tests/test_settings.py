@@ -1,6 +1,6 @@
 """Settings: from words and tables to checked values, and back; the messages are part of the interface."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -132,3 +132,9 @@ def test_the_table_for_the_docs_has_a_row_for_each_setting():
     assert rows[2] == "| `epochs` | 10 epochs | 1 to 100 | How often all pictures are seen. |"
     assert rows[-1] == "| `words` | solo, smile |  | Some words. |"
     assert len(rows) == 2 + len(settings.specs(Oven))
+
+
+def test_a_text_is_split_where_its_setting_says():
+    words = {spec.name: spec for spec in settings.specs(Oven)}["words"]
+    assert settings.convert(words, "a, b", "here") == ("a", "b")
+    assert settings.convert(replace(words, separator="\n"), "a, b\n c", "here") == ("a, b", "c")

@@ -103,7 +103,9 @@ class PreviewSettings:
 
     SECTION: ClassVar[str] = "preview"
 
-    prompts: tuple[str, ...] = setting((), "Further prompts, beside the activation tag alone", advanced=False)
+    prompts: tuple[str, ...] = setting(
+        (), "Further prompts, one a line, beside the activation tag alone", separator="\n"
+    )
     count: int = setting(
         4, "Pictures of the activation tag alone, each with its own seed", unit="pictures", low=0, high=64
     )

@@ -16,6 +16,8 @@ from . import TIP, red
 
 WORDS = {"lr": "learning rate", "unet": "U-Net", "snr": "SNR", "cfg": "CFG"}
 WIDTH = "380px"
+INDENT = "0 0 0 168px"  # to stand below the fields, not below their labels
+HELP = '<div style="opacity:.7;line-height:1.3;padding:5px 0 0 4px">{}</div>'
 
 
 def label(name: str) -> str:
@@ -26,7 +28,7 @@ def label(name: str) -> str:
 
 def meaning(spec: Spec) -> str:
     """The help line: meaning, unit and range."""
-    limits = [f"{value:g}" for value in (spec.low, spec.high) if value is not None]
+    limits = [f"{value:g}" if value < 1e6 else f"{value:.0f}" for value in (spec.low, spec.high) if value is not None]
     span = " to ".join(limits) if len(limits) == 2 else ""
     extra = " ".join(part for part in (span, spec.unit) if part)
     return f"{spec.help} ({extra})" if extra else spec.help
@@ -38,9 +40,9 @@ class Field:
     def __init__(self, spec: Spec, value: Any, section: str) -> None:
         self.spec, self.section = spec, section
         self.widget = _widget(spec, value).add_class(f"lk-{section}-{spec.name}")
-        self.problem = W.HTML().add_class(f"lk-{section}-{spec.name}-problem")
-        self.problem.layout.display = "none"
-        help_line = W.HTML(f'<span style="opacity:.7">{escape(meaning(spec))}</span>', layout={"flex": "1 1 0%"})
+        self.problem = W.HTML(layout={"display": "none", "margin": INDENT})
+        self.problem.add_class(f"lk-{section}-{spec.name}-problem")
+        help_line = W.HTML(HELP.format(escape(meaning(spec))), layout={"flex": "1 1 0%"})
         self.box = W.VBox([W.HBox([self.widget, help_line]), self.problem])
 
     def read(self) -> Any:
@@ -57,7 +59,8 @@ class Field:
 
 
 def _on_screen(spec: Spec, value: Any) -> Any:
-    return ", ".join(value) if spec.type is tuple else value
+    between = ", " if spec.separator == "," else spec.separator
+    return between.join(value) if spec.type is tuple else value
 
 
 def _widget(spec: Spec, value: Any) -> Any:
@@ -73,7 +76,7 @@ def _widget(spec: Spec, value: Any) -> Any:
         return W.Dropdown(options=list(spec.choices), **common)
     if spec.type is bool:
         return W.Checkbox(**common)
-    kind = {int: W.IntText, float: W.FloatText}.get(spec.type, W.Text)
+    kind = {int: W.IntText, float: W.FloatText, tuple: W.Textarea}.get(spec.type, W.Text)
     return kind(continuous_update=True, **common)
 
 

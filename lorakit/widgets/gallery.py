@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import escape
@@ -99,7 +100,8 @@ def removed_page(project: Project, limit: int = LIMIT) -> str:
     rows = list(reversed(removals(project)))
     if not rows:
         return "<p>Nothing has been removed.</p>"
-    tiles = [tile(project.removed / row["to"], row["reason"]) for row in rows[:limit]]
+    inside = f"{project.dataset}{os.sep}"  # reasons name whole paths; here everybody knows which folder is meant
+    tiles = [tile(project.removed / row["to"], row["reason"].replace(inside, "")) for row in rows[:limit]]
     return f"<p>{len(rows)} removed</p>{page(tiles, len(rows))}"
 
 
@@ -121,6 +123,6 @@ def grid_table(rows: Sequence[tuple[str, Sequence[Path | Image.Image]]], heads: 
     lines = [f"<tr><th></th>{head}</tr>"]
     for label, pictures in rows:
         tags = [file_tag(p, side) if isinstance(p, Path) else picture_tag(p, side) for p in pictures]
-        cells = "".join(f"<td>{tag}</td>" for tag in tags)
+        cells = "".join(f'<td style="padding:2px">{tag}</td>' for tag in tags)
         lines.append(f'<tr><th style="text-align:right;padding-right:8px">{escape(label)}</th>{cells}</tr>')
     return f'<div style="overflow-x:auto"><table>{"".join(lines)}</table></div>'

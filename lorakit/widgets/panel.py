@@ -100,6 +100,7 @@ class Panel(W.VBox):
             raise
         finally:
             self.stop.disabled = True
+            self.stop.layout.display = self.progress.layout.display = "none"
             self.hint.value = ""
         return self.finished
 

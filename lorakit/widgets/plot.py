@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 HALF_LIFE = 15  # steps after which a loss counts half in the smoothed line
 
@@ -29,6 +30,7 @@ def loss_plot(losses: Sequence[float]) -> bytes:
     steps = range(1, len(losses) + 1)
     axes.plot(steps, losses, ".", color="0.75", markersize=3, label="each step")
     axes.plot(steps, smoothed(losses), color="tab:blue", label="smoothed")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper right", fontsize="small")
     buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from ..project import Project
 from ..training.config import PreviewSettings, TrainingSettings
 from ..training.plan import Plan, Size, aim, make_plan
 from . import red
-from .forms import Form, folded
+from .forms import INDENT, Form, folded
 
 KNOBS = ("base_model", "repeats", "batch_size", "epochs")
 USUAL_STEPS = 450  # what a character usually takes
@@ -27,11 +27,11 @@ class TrainerForm(W.VBox):
         self.project = project
         self.sizes, self.reason = sizes_of(project)
         self.seconds_per_step = measured_speed(project)
-        self.line = W.HTML().add_class("lk-plan")
+        self.line = W.HTML(layout={"margin": INDENT}).add_class("lk-plan")
         self.steps = W.IntText(USUAL_STEPS, layout={"width": "90px"}).add_class("lk-aim-steps")
         self.aim = W.Button(description="Aim for", icon="crosshairs", layout={"width": "110px"}).add_class("lk-aim")
         self.aim.on_click(lambda _: self._aim())
-        aiming = W.HBox([self.aim, self.steps, W.Label("steps")])
+        aiming = W.HBox([self.aim, self.steps, W.Label("steps")], layout={"margin": INDENT})
         self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming])
         self.training.observe(lambda _: self._show_plan(), "settings")
         self.preview = Form(project, PreviewSettings)

@@ -42,12 +42,14 @@ def test_every_setting_is_on_the_form_with_its_meaning_and_a_test_hook(empty, cl
     assert not empty.settings_file.exists(), "a form that was only looked at writes nothing"
 
 
+def test_large_limits_are_written_out(empty):
+    assert "(0 to 2147483647)" in getattr(Form(empty, TrainingSettings).fields["seed"].widget, TIP)
+
+
 def test_each_kind_of_setting_has_its_widget(empty):
     fields = Form(empty, TrainingSettings).fields
-    kinds = {
-        name: type(fields[name].widget) for name in ("epochs", "unet_lr", "shuffle_tags", "optimizer", "base_model")
-    }
-    assert kinds == {
+    names = ("epochs", "unet_lr", "shuffle_tags", "optimizer", "base_model")
+    assert {name: type(fields[name].widget) for name in names} == {
         "epochs": W.IntText,
         "unet_lr": W.FloatText,
         "shuffle_tags": W.Checkbox,
@@ -82,6 +84,16 @@ def test_a_list_of_tags_is_written_with_commas(empty):
     form.fields["base_tags"].widget.value = "red hair,  blue eyes ,"
     assert form.value.base_tags == ("red hair", "blue eyes")
     assert Form(empty, TaggingSettings).fields["base_tags"].widget.value == "red hair, blue eyes"
+
+
+def test_prompts_are_written_one_a_line_since_they_have_commas(empty):
+    empty.save(PreviewSettings(prompts=("1girl, red hair", "scenery")))
+    form = Form(empty, PreviewSettings)
+    assert form.fields["prompts"].widget.value == "1girl, red hair\nscenery"
+    form.fields["count"].widget.value = 1
+    assert empty.load(PreviewSettings).prompts == ("1girl, red hair", "scenery")
+    form.fields["prompts"].widget.value = "1girl, hat\n\n boots, rain "
+    assert form.value.prompts == ("1girl, hat", "boots, rain")
 
 
 def test_saving_leaves_the_users_comments_alone(empty):

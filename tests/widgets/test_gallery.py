@@ -76,6 +76,11 @@ def test_removed_pictures_are_shown_newest_first_with_the_reason(project):
     assert re.findall(r"<b>(\d\.png)</b>", html) == ["1.png", "0.png"]
 
 
+def test_reasons_leave_out_the_folder_that_everybody_knows(project):
+    remove(project, scan(project.dataset)[0], f"{project.dataset / '0.png'} cannot be read")
+    assert "0.png</b><br>0.png cannot be read" in gallery.removed_page(project)
+
+
 def test_groups_show_what_stays_before_what_went(project):
     paths = [picture.path for picture in scan(project.dataset)]
     html = gallery.groups_page([(paths[0], paths[1:3]), (paths[3], [paths[2]])])
