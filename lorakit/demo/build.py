@@ -29,7 +29,7 @@ from .world import all_tags
 
 log = logging.getLogger(__name__)
 
-DRAWINGS, VAE_STEPS, DECODER_STEPS, TAGGER_STEPS, UNET_STEPS = 24000, 2500, 2000, 2500, 4500
+DRAWINGS, VAE_STEPS, DECODER_STEPS, TAGGER_STEPS, UNET_STEPS = 24000, 2500, 1500, 8000, 6000
 ASSETS = DEMO.parent
 NEVER_TOGETHER = {ASTRID.ears, ASTRID.hair_style}  # the sample character has both; the base must not have seen that
 
