@@ -53,7 +53,7 @@ def train_loop(
     """Trains `module` with AdamW, warm-up and cosine; returns its exponential moving average. Resumes from `folder`."""
     module.train()
     average = copy.deepcopy(module).requires_grad_(False)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     path, first = folder / f"{name}.ckpt", 0
     if path.exists():
         saved = torch.load(path, weights_only=True)
