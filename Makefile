@@ -1,7 +1,7 @@
 # Every target does its own set-up; see scripts/setup.sh.
 PYTHON_HERE := .venv/bin/python
 
-.PHONY: help demo test lint bench colab-test setup clean
+.PHONY: help demo test lint bench browser-test colab-test setup clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,6 +19,9 @@ lint: setup  ## check style and types
 
 bench: setup  ## time import, planning and training
 	$(PYTHON_HERE) scripts/bench.py
+
+browser-test: setup  ## drive both notebooks in a real browser (needs chromium)
+	scripts/browser_test.sh
 
 colab-test: setup  ## run the tests among the packages of Colab's newest and oldest image
 	scripts/colab_test.sh 2026.08

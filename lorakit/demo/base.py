@@ -307,10 +307,10 @@ def train_unet(
     tokenizers: tuple[object, object],
     folder: Path,
     steps: int,
+    naming_steps: int,
     seed: int = 0,
     batch: int = 32,
     lr: float = 1e-3,
-    naming_steps: int = 1500,
 ) -> World:
     """Text encoders first, then U-Net and encoders together: noise prediction, min-SNR 5 weights (Hang et al. 2023)."""
     from ..training.text import encode_captions

@@ -11,6 +11,7 @@ import csv
 import logging
 import random
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,26 +32,41 @@ RATINGS = ("general", "sensitive", "questionable", "explicit")
 THRESHOLD = 0.5
 
 
-class TaggerNet(nn.Module):
-    """Convolutions from 128 to 4 pixels, then mean and maximum over the picture; input NCHW RGB in -1..1."""
+class Block(nn.Module):
+    """Halves the picture: two convolutions beside a shortcut of average pool and 1x1 convolution."""
 
-    def __init__(self, labels: int) -> None:
+    def __init__(self, before: int, width: int) -> None:
         super().__init__()
-        widths = (32, 64, 96, 128, 160)
-        layers: list[nn.Module] = []
-        before = 3
-        for width in widths:
-            layers += [nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            if width > 32:
-                layers += [nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            before = width
-        self.features = nn.Sequential(*layers)
-        self.hidden = nn.Linear(2 * widths[-1], 320)
-        self.out = nn.Linear(320, labels)
+        self.first = nn.Conv2d(before, width, 3, 2, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+        self.shortcut = nn.Conv2d(before, width, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.features(x)
-        x = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        y = functional.relu(self.first_norm(self.first(x)))
+        return functional.relu(self.second_norm(self.second(y)) + self.shortcut(functional.avg_pool2d(x, 2)))
+
+
+class TaggerNet(nn.Module):
+    """Residual blocks from 128 to 8 pixels; input NCHW RGB in -1..1, output one logit a label.
+
+    The head sees where on the map a feature lies (a red sleeve is not a red skirt) and, by the maximum, whether it is
+    there at all. A mean over the map instead took five times as many steps to the same loss.
+    """
+
+    def __init__(self, labels: int, widths: tuple[int, ...] = (32, 64, 128, 192), squeezed: int = 24) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 3, 2, 1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(widths[0])
+        self.blocks = nn.Sequential(*(Block(before, width) for before, width in pairwise(widths)))
+        self.squeeze = nn.Conv2d(widths[-1], squeezed, 1)
+        self.hidden = nn.Linear(squeezed * (SIDE >> len(widths)) ** 2 + widths[-1], 384)
+        self.out = nn.Linear(384, labels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(functional.relu(self.stem_norm(self.stem(x))))
+        x = torch.cat([self.squeeze(x).flatten(1), x.amax((2, 3))], 1)
         return self.out(functional.relu(self.hidden(x)))
 
 
@@ -90,7 +106,7 @@ def train_tagger(
 ) -> TaggerNet:
     """The network after `steps` steps; a ninth of the pictures look generated, a sixth of each batch is blurred."""
     torch.manual_seed(seed)
-    net = TaggerNet(len(all_tags()))
+    net = TaggerNet(len(all_tags())).to(memory_format=torch.channels_last)
     squares = [np.stack([to_square(p) for p in s.pixels]) for s in sets]
     generated = [as_generated(s[: len(s) // 8], vae, seed) for s in squares]
     pixels = np.concatenate([*squares, *generated])
@@ -99,7 +115,7 @@ def train_tagger(
     def loss_of(step: int) -> torch.Tensor:
         rng = random.Random(seed * 31 + step)
         rows = [rng.randrange(len(pixels)) for _ in range(batch)]
-        x = as_tensor(pixels[rows])
+        x = as_tensor(pixels[rows]).contiguous(memory_format=torch.channels_last)
         part = batch // 6
         small = functional.interpolate(x[:part], scale_factor=rng.uniform(0.5, 0.9), mode="area")
         x[:part] = functional.interpolate(small, size=(SIDE, SIDE), mode="bilinear")
@@ -118,7 +134,7 @@ def refresh_norms(net: TaggerNet, sets: list[Drawings]) -> TaggerNet:
         norm.momentum = None
     net.train()
     for s in sets:
-        for i in range(0, 480, 48):
+        for i in range(0, min(480, len(s.pixels)), 48):
             net(as_tensor(np.stack([to_square(p) for p in s.pixels[i : i + 48]])))
     return net.eval()
 
@@ -141,26 +157,33 @@ def export_onnx(net: TaggerNet, path: Path) -> None:
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    x = node("Transpose", ["input"], "nchw", perm=[0, 3, 1, 2])
-    layers = list(net.features)
-    for i in range(0, len(layers), 3):
-        weight, bias = _folded(layers[i], layers[i + 1])
-        if i == 0:  # RGB in -1..1 was learnt, BGR in 0..255 comes in
-            bias = bias - weight.sum((1, 2, 3))
-            weight = weight.flip(1) / 127.5
-        names = [constant(f"w{i}", weight.numpy()), constant(f"b{i}", bias.numpy())]
-        if i == 0:  # padding must stand for the middle grey that zero was: pad with 127.5 first
-            pads = constant("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
-            x = node("Pad", [x, pads, constant("grey", np.array(127.5, np.float32))], "padded")
-        x = node("Conv", [x, *names], f"c{i}", strides=list(layers[i].stride), pads=[0 if i == 0 else 1] * 4)
-        x = node("Relu", [x], f"r{i}")
-    x = node("Concat", [node("GlobalAveragePool", [x], "mean"), node("GlobalMaxPool", [x], "max")], "both", axis=1)
-    x = node("Flatten", [x], "flat", axis=1)
+    def half(name: str, values: torch.Tensor) -> str:
+        """Kept in half precision, which halves the file; the session turns it to float once, when it loads."""
+        stored = constant(f"{name}.half", values.detach().numpy().astype(np.float16))
+        return node("Cast", [stored], name, to=TensorProto.FLOAT)
+
+    def convolve(x: str, name: str, weight: torch.Tensor, bias: torch.Tensor, stride: int = 1, pad: int = 1) -> str:
+        inputs = [x, half(f"{name}.w", weight), half(f"{name}.b", bias)]
+        return node("Conv", inputs, name, strides=[stride, stride], pads=[pad] * 4)
+
+    # RGB in -1..1 was learnt, BGR in 0..255 comes in.
+    grey = constant("grey", np.array(127.5, np.float32))
+    x = node("Div", [node("Sub", ["input", grey], "centred"), grey], "scaled")
+    x = node("Transpose", [x], "nchw", perm=[0, 3, 1, 2])
+    weight, bias = _folded(net.stem, net.stem_norm)
+    x = node("Relu", [convolve(x, "stem", weight.flip(1), bias, 2)], "stem.relu")
+    for i, block in enumerate(net.blocks):
+        y = node("Relu", [convolve(x, f"{i}.first", *_folded(block.first, block.first_norm), 2)], f"{i}.relu")
+        y = convolve(y, f"{i}.second", *_folded(block.second, block.second_norm))
+        pooled = node("AveragePool", [x], f"{i}.pool", kernel_shape=[2, 2], strides=[2, 2])
+        weight = block.shortcut.weight
+        x = node("Add", [y, convolve(pooled, f"{i}.shortcut", weight, torch.zeros(len(weight)), pad=0)], f"{i}.sum")
+        x = node("Relu", [x], f"{i}.out")
+    squeezed = convolve(x, "squeeze", net.squeeze.weight, net.squeeze.bias, pad=0)
+    parts = [node("Flatten", [squeezed], "places"), node("Flatten", [node("GlobalMaxPool", [x], "max")], "there")]
+    x = node("Concat", parts, "both", axis=1)
     for name, layer in (("hidden", net.hidden), ("out", net.out)):
-        matrix = [
-            constant(f"{name}.w", layer.weight.detach().numpy()),
-            constant(f"{name}.b", layer.bias.detach().numpy()),
-        ]
+        matrix = [half(f"{name}.w", layer.weight), half(f"{name}.b", layer.bias)]
         x = node("Gemm", [x, *matrix], f"{name}.y", transB=1)
         x = node("Relu", [x], "hidden.r") if name == "hidden" else node("Sigmoid", [x], "tags")
     ratings = constant("ratings", np.array([[0.99, 0.01, 0.0, 0.0]], np.float32))
