@@ -30,7 +30,7 @@ from .world import all_tags
 log = logging.getLogger(__name__)
 
 DRAWINGS, TAGGER_DRAWINGS = 24000, 15000
-VAE_STEPS, DECODER_STEPS, TAGGER_STEPS, NAMING_STEPS, UNET_STEPS = 2500, 1500, 7000, 1500, 6000
+VAE_STEPS, DECODER_STEPS, TAGGER_STEPS, NAMING_STEPS, UNET_STEPS = 2500, 1200, 7000, 1000, 5000
 FRESH = 2000  # drawings that the finished tagger is measured on
 ASSETS = DEMO.parent
 NEVER_TOGETHER = {ASTRID.ears, ASTRID.hair_style}  # the sample character has both; the base must not have seen that
