@@ -1,7 +1,7 @@
 """lorakit: teach an SDXL model a character, from collecting pictures to a LoRA file.
 
-Import the room you need (`from lorakit.training import plan`); importing lorakit itself is quick and loads
-neither torch nor diffusers.
+Import the room you need (`from lorakit.training import plan`); importing lorakit itself is quick
+and loads neither torch nor diffusers.
 """
 
 __version__ = "0.1.0"

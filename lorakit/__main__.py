@@ -1,4 +1,5 @@
-"""The same jobs without a notebook: `python -m lorakit demo | init | tag | plan | train | preview | inspect`.
+"""The same jobs without a notebook: `python -m lorakit demo | init | tag | plan | train | preview |
+inspect`.
 
 Exit codes: 0 done, 2 something is wrong with the input (one sentence says what), 130 interrupted.
 """
@@ -25,7 +26,9 @@ Command = Callable[[argparse.Namespace], dict[str, Any]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
+    )
     try:
         result = options.command(options)
     except LorakitError as error:
@@ -37,51 +40,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lorakit: interrupted; what was finished is on disk.", file=sys.stderr)
         return 130
-    print(json.dumps(result, ensure_ascii=False, default=str) if options.json else result.pop("text"))
+    print(
+        json.dumps(result, ensure_ascii=False, default=str) if options.json else result.pop("text")
+    )
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line, every command with its own --help."""
-    top = argparse.ArgumentParser(prog="python -m lorakit", description="Teach an SDXL model a character.")
+    top = argparse.ArgumentParser(
+        prog="python -m lorakit", description="Teach an SDXL model a character."
+    )
     top.add_argument("--version", action="version", version=f"lorakit {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
-        name: str, command: Command, help: str, project_help: str = "name of the project, or the path of its folder"
+        name: str,
+        command: Command,
+        help: str,
+        project_help: str = "name of the project, or the path of its folder",
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         if project_help:
             sub.add_argument("project", help=project_help)
-        sub.add_argument("--json", action="store_true", help="print one machine-readable result on standard output")
+        sub.add_argument(
+            "--json",
+            action="store_true",
+            help="print one machine-readable result on standard output",
+        )
         sub.add_argument("--verbose", action="store_true", help="say more about what is done")
         sub.set_defaults(command=command)
         return sub
 
-    demo = add("demo", _demo, "Run the whole job on drawn pictures, or build the embedded world again.", "")
+    demo = add(
+        "demo", _demo, "Run the whole job on drawn pictures, or build the embedded world again.", ""
+    )
     demo.add_argument(
         "action",
         nargs="?",
         choices=("run", "build", "checkpoint"),
         default="run",
-        help="run the job (default); build the embedded world (hours); checkpoint: write its base as one SDXL file",
+        help="run the job (default); build the embedded world (hours); checkpoint: write its base "
+        "as one SDXL file",
     )
-    demo.add_argument("--folder", type=Path, default=Path("demo"), help="where the project goes (default: ./demo)")
     demo.add_argument(
-        "--seed", type=int, default=42, help="seed of training and previews, or of the world that is built"
+        "--folder", type=Path, default=Path("demo"), help="where the project goes (default: ./demo)"
+    )
+    demo.add_argument(
+        "--seed",
+        type=int,
+        default=42,
+        help="seed of training and previews, or of the world that is built",
     )
     _add_set(demo, "training")
 
     init = add("init", _init, "Make a project: its folders and its settings file.")
-    init.add_argument("--pictures", type=Path, help="copy the pictures and captions of this folder into it")
+    init.add_argument(
+        "--pictures", type=Path, help="copy the pictures and captions of this folder into it"
+    )
 
     tag = add("tag", _tag, "Write captions: tagger, base tags, body order, activation tag first.")
-    tag.add_argument("--undo", action="store_true", help="take back the last edit of captions instead")
+    tag.add_argument(
+        "--undo", action="store_true", help="take back the last edit of captions instead"
+    )
     _add_set(tag, "tagging")
 
     plan = add("plan", _plan, "Show buckets and the exact number of steps; nothing is loaded.")
     plan.add_argument(
-        "--aim", type=int, metavar="STEPS", help="choose repeats and epochs for about so many steps, and save them"
+        "--aim",
+        type=int,
+        metavar="STEPS",
+        help="choose repeats and epochs for about so many steps, and save them",
     )
     _add_set(plan, "training")
 
@@ -89,9 +118,13 @@ def parser() -> argparse.ArgumentParser:
 
     preview = add("preview", _preview, "Draw pictures with the project's LoRA.")
     preview.add_argument("--lora", type=Path, help="another LoRA file than the project's own")
-    preview.add_argument("--strength", type=float, default=1.0, help="weight of the LoRA; 0 shows the base alone")
     preview.add_argument(
-        "--prompt", action="append", help="what to draw (may be given several times); default: the activation tag"
+        "--strength", type=float, default=1.0, help="weight of the LoRA; 0 shows the base alone"
+    )
+    preview.add_argument(
+        "--prompt",
+        action="append",
+        help="what to draw (may be given several times); default: the activation tag",
     )
     _add_set(preview, "preview")
 
@@ -123,7 +156,9 @@ def _demo(options: argparse.Namespace) -> dict[str, Any]:
         return {"text": f"The embedded base as one SDXL checkpoint: {path}", "file": path}
     from .demo.run import report, run_demo
 
-    summary = run_demo(options.folder, options.seed, lambda s: settings.changed(s, options.set), TerminalProgress())
+    summary = run_demo(
+        options.folder, options.seed, lambda s: settings.changed(s, options.set), TerminalProgress()
+    )
     return {"text": report(summary), **asdict(summary)}
 
 
@@ -133,7 +168,9 @@ def _init(options: argparse.Namespace) -> dict[str, Any]:
 
     made = project.find(options.project)
     if options.pictures and not options.pictures.is_dir():
-        raise DatasetError(f"There is no folder {options.pictures}. Give the folder your pictures are in.")
+        raise DatasetError(
+            f"There is no folder {options.pictures}. Give the folder your pictures are in."
+        )
     made.create()
     for cls in (TaggingSettings, TrainingSettings, PreviewSettings):
         made.save(made.load(cls))
@@ -207,7 +244,10 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     from .training.config import PreviewSettings, TrainingSettings
 
     here = project.existing(options.project)
-    chosen, tagging = settings.changed(here.load(TrainingSettings), options.set), here.load(TaggingSettings)
+    chosen, tagging = (
+        settings.changed(here.load(TrainingSettings), options.set),
+        here.load(TaggingSettings),
+    )
     progress, result = TerminalProgress(), {}
     for event in run.train_project(
         here, chosen, here.load(PreviewSettings), tagging.activation_tag, progress, scorer(tagging)
@@ -215,7 +255,11 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
         if isinstance(event, run.Planned):
             print(f"{event.plan.sentence()}\n{event.reason}", file=sys.stderr)
         elif isinstance(event, run.StepDone):
-            progress(f"Training, loss {event.loss:.3f}" if sys.stderr.isatty() else "Training", event.step, event.steps)
+            progress(
+                f"Training, loss {event.loss:.3f}" if sys.stderr.isatty() else "Training",
+                event.step,
+                event.steps,
+            )
         elif isinstance(event, run.Previews) and event.likeness is not None:
             print(f"\nLikeness after epoch {event.epoch}: {event.likeness:.2f}", file=sys.stderr)
             result["likeness"] = event.likeness
@@ -232,7 +276,10 @@ def _preview(options: argparse.Namespace) -> dict[str, Any]:
     from .training.run import choose_device
 
     here = project.existing(options.project)
-    training, chosen = here.load(TrainingSettings), settings.changed(here.load(PreviewSettings), options.set)
+    training, chosen = (
+        here.load(TrainingSettings),
+        settings.changed(here.load(PreviewSettings), options.set),
+    )
     device, dtype, _ = choose_device(training)
     base = load_base(training.base_model, dtype, device)
     adapter.load_adapter(base.parts, options.lora or here.output / f"{here.name}.safetensors")
@@ -250,7 +297,8 @@ def _preview(options: argparse.Namespace) -> dict[str, Any]:
         TerminalProgress(),
     )
     path = preview.save_picture(
-        preview.grid([pictures], column_labels=[p.text for p in wanted]), here.output / "preview.png"
+        preview.grid([pictures], column_labels=[p.text for p in wanted]),
+        here.output / "preview.png",
     )
     return {"text": f"Pictures: {path}", "file": path, "prompts": [p.text for p in wanted]}
 

@@ -17,9 +17,18 @@ from .progress import Progress, TerminalProgress
 
 MOUNT = Path("/content/drive")
 GIB = 2**30
-GO_ON = "Going on without Drive: projects are on this machine only and are lost when it disconnects."
-# Top-level modules of packages that a set-up could replace while the kernel already uses the old ones.
-WATCHED = {"lorakit": "lorakit", "PIL": "pillow", "numpy": "numpy", "torch": "torch", "ipywidgets": "ipywidgets"}
+GO_ON = (
+    "Going on without Drive: projects are on this machine only and are lost when it disconnects."
+)
+# Top-level modules of packages that a set-up could replace while the kernel already uses the old
+# ones.
+WATCHED = {
+    "lorakit": "lorakit",
+    "PIL": "pillow",
+    "numpy": "numpy",
+    "torch": "torch",
+    "ipywidgets": "ipywidgets",
+}
 
 
 def in_colab() -> bool:
@@ -34,7 +43,9 @@ def drive_folder() -> Path | None:
 
 
 def mount_drive() -> str:
-    """Mounts Drive, asking the user; returns '' or the sentence that says why there is none and what that means."""
+    """Mounts Drive, asking the user; returns '' or the sentence that says why there is none and
+    what that means.
+    """
     if drive_folder():
         return ""
     try:
@@ -45,17 +56,22 @@ def mount_drive() -> str:
         return f"Connecting to Drive was stopped. {GO_ON} Run this cell again to connect."
     except Exception as error:  # Colab raises several kinds, some of them private
         return f"{_refusal(error)} {GO_ON}"
-    return "" if drive_folder() else f"Drive was connected, but {MOUNT / 'MyDrive'} is not there. {GO_ON}"
+    return (
+        ""
+        if drive_folder()
+        else f"Drive was connected, but {MOUNT / 'MyDrive'} is not there. {GO_ON}"
+    )
 
 
 def _refusal(error: Exception) -> str:
     """Why Drive could not be mounted, in one sentence that says what to do."""
     words = str(error).lower()
     if isinstance(error, NotImplementedError):
-        return "This kind of Colab has no Drive (Colab Enterprise, or a kernel outside the Colab page)."
+        return "This Colab has no Drive (Colab Enterprise, or a kernel outside the Colab page)."
     if "credential" in words:
         return (
-            "Drive was not connected: access was refused, or another account than the notebook's was chosen. "
+            "Drive was not connected: access was refused, or another account than the notebook's "
+            "was chosen. "
             "Run this cell again to choose."
         )
     if "must not" in words or "must be" in words:
@@ -64,12 +80,14 @@ def _refusal(error: Exception) -> str:
             "Choose Runtime > Disconnect and delete runtime, then run this cell again."
         )
     if "timed out" in words or "timeout" in words or isinstance(error, TimeoutError):
-        return "Drive was not connected: nobody answered Colab's question in time. Run this cell again."
+        return "Drive was not connected: nobody answered Colab's question. Run this cell again."
     return f"Drive was not connected ({error or type(error).__name__}). Run this cell again."
 
 
 def secret(name: str, given: str = "") -> str | None:
-    """A token: the one given, else the environment variable `name`, else Colab's secret of that name, else None."""
+    """A token: the one given, else the environment variable `name`, else Colab's secret of that
+    name, else None.
+    """
     value = given or os.environ.get(name, "")
     if value or not in_colab():
         return value or None
@@ -79,7 +97,9 @@ def secret(name: str, given: str = "") -> str | None:
         return userdata.get(name) or None
     except (userdata.SecretNotFoundError, userdata.NotebookAccessError):
         return None
-    except Exception as error:  # TimeoutException, where the page is not Colab's own, has no public home
+    except (
+        Exception
+    ) as error:  # TimeoutException, where the page is not Colab's own, has no public home
         if "Timeout" in type(error).__name__:
             return None
         raise
@@ -101,8 +121,14 @@ def gpu() -> str:
 def gpu_line() -> str:
     """GPU or its absence, memory and disk, in one line."""
     found = gpu()
-    advice = "Runtime > Change runtime type adds one" if in_colab() else "the sample project needs none"
-    first = f"GPU: {found}" if found else f"No GPU, so a full-size base model is too slow to train ({advice})"
+    advice = (
+        "Runtime > Change runtime type adds one" if in_colab() else "the sample project needs none"
+    )
+    first = (
+        f"GPU: {found}"
+        if found
+        else f"No GPU, so a full-size base model is too slow to train ({advice})"
+    )
     free = shutil.disk_usage(Path.cwd()).free / GIB
     return f"{first} · {os.cpu_count()} cores · {_memory()} · {free:.0f} GB of disk free"
 
@@ -118,7 +144,8 @@ def drive_line() -> str:
     folder = drive_folder()
     if not folder:
         return ""
-    return f"Drive: projects are in {folder / 'Loras'}, {shutil.disk_usage(folder).free / GIB:.0f} GB free"
+    free = shutil.disk_usage(folder).free / GIB
+    return f"Drive: projects are in {folder / 'Loras'}, {free:.0f} GB free"
 
 
 def replaced() -> list[str]:
@@ -134,7 +161,10 @@ def replaced() -> list[str]:
 
 def _on_disk(package: str) -> str | None:
     if package == "lorakit":  # in a checkout its metadata are those of the day it was set up
-        found = re.search(r'__version__ = "(.+)"', Path(__file__).with_name("__init__.py").read_text(encoding="utf-8"))
+        found = re.search(
+            r'__version__ = "(.+)"',
+            Path(__file__).with_name("__init__.py").read_text(encoding="utf-8"),
+        )
         return found[1] if found else None
     try:
         return metadata.version(package)
@@ -143,7 +173,8 @@ def _on_disk(package: str) -> str | None:
 
 
 def setup(progress: Progress | None = None) -> str:
-    """What the notebooks' first cell does once lorakit is there: completes the environment, connects Drive on Colab.
+    """What the notebooks' first cell does once lorakit is there: completes the environment,
+    connects Drive on Colab.
 
     Returns a few lines about the machine. Where everything is in place it changes nothing.
     """
@@ -155,5 +186,8 @@ def setup(progress: Progress | None = None) -> str:
     lines = [first, gpu_line(), drive_line(), problem]
     if changed := replaced():
         restart = "Runtime > Restart session" if in_colab() else "Kernel > Restart"
-        lines.append(f"Restart needed ({restart}, then run all again): {', '.join(changed)} while it was in use.")
+        lines.append(
+            f"Restart needed ({restart}, then run all again): {', '.join(changed)} while it was "
+            "in use."
+        )
     return "\n".join(line for line in lines if line)

@@ -1,6 +1,7 @@
 """Pictures and captions: finding, reading, writing safely, taking out, undoing.
 
-A picture is an image file with its caption file beside it (`a.png`, `a.txt`). Nothing here deletes anything.
+A picture is an image file with its caption file beside it (`a.png`, `a.txt`). Nothing here deletes
+anything.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from .project import Project
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 RECORD = "removed.jsonl"
 CAPTIONS = (".txt", ".caption")
-UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)  # what Pillow raises
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    Image.DecompressionBombError,
+)  # what Pillow raises
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
 
 
@@ -50,7 +57,9 @@ def scan(folder: Path) -> list[Picture]:
     for directory, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".")]
         found += [
-            Picture(Path(directory) / f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES
+            Picture(Path(directory) / f)
+            for f in files
+            if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES
         ]
     return sorted(found, key=lambda picture: str(picture.path).lower())
 
@@ -60,13 +69,16 @@ def require(folder: Path) -> list[Picture]:
     pictures = scan(folder)
     if not pictures:
         kinds = ", ".join(sorted(s[1:] for s in SUFFIXES))
-        raise DatasetError(f"There are no pictures in {folder}. Put some there ({kinds}) and run again.")
+        raise DatasetError(
+            f"There are no pictures in {folder}. Put some there ({kinds}) and run again."
+        )
     stems: dict[Path, str] = {}
     for picture in pictures:
         twin = stems.setdefault(picture.path.with_suffix(""), picture.name)
         if twin != picture.name:
             raise DatasetError(
-                f"{twin} and {picture.name} in {picture.path.parent} would share one caption file. Rename one of them."
+                f"{twin} and {picture.name} in {picture.path.parent} would share one caption "
+                "file. Rename one of them."
             )
     return pictures
 
@@ -81,12 +93,16 @@ def open_image(path: Path, backdrop: tuple[int, int, int] = (255, 255, 255)) -> 
             image.load()
             upright = ImageOps.exif_transpose(image)
     except UNREADABLE as error:
-        raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
+        raise DatasetError(
+            f"{path} cannot be read as a picture ({error}). Remove or replace it."
+        ) from error
     return flatten(upright, backdrop)
 
 
 def flatten(image: Image.Image, backdrop: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """`image` as RGB, what is transparent laid over `backdrop` (dropping alpha would show the colours it hides)."""
+    """`image` as RGB, what is transparent laid over `backdrop` (dropping alpha would show the
+    colours it hides).
+    """
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         flat = Image.new("RGBA", rgba.size, (*backdrop, 255))
@@ -97,13 +113,17 @@ def flatten(image: Image.Image, backdrop: tuple[int, int, int] = (255, 255, 255)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height as the picture is meant to be seen, read from its header alone. Raises DatasetError."""
+    """Width and height as the picture is meant to be seen, read from its header alone. Raises
+    DatasetError.
+    """
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
     except UNREADABLE as error:
-        raise DatasetError(f"{path} cannot be read as a picture ({error}). Remove or replace it.") from error
+        raise DatasetError(
+            f"{path} cannot be read as a picture ({error}). Remove or replace it."
+        ) from error
 
 
 def broken(pictures: Iterable[Picture]) -> dict[Picture, str]:
@@ -117,11 +137,13 @@ def broken(pictures: Iterable[Picture]) -> dict[Picture, str]:
     return reasons
 
 
-# --- captions ----------------------------------------------------------------------------------------------------
+# --- captions -------------------------------------------------------------------------------------
 
 
 def read_caption(picture: Picture) -> str | None:
-    """The caption, or None when there is no caption file. Raises DatasetError when it is not UTF-8 text."""
+    """The caption, or None when there is no caption file. Raises DatasetError when it is not UTF-8
+    text.
+    """
     return _read_text(picture.caption_path)
 
 
@@ -131,13 +153,18 @@ def _read_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text ({error.reason}). Save it again as UTF-8.") from error
+        raise DatasetError(
+            f"{path} is not UTF-8 text ({error.reason}). Save it again as UTF-8."
+        ) from error
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}). Make it a file that can be read.") from error
+        raise DatasetError(
+            f"{path} cannot be read ({error.strerror}). Make it a file that can be read."
+        ) from error
 
 
 def write_captions(project: Project, captions: Mapping[Picture, str]) -> Path | None:
-    """Writes many captions as one edit that `undo_captions` takes back; unchanged ones are left alone.
+    """Writes many captions as one edit that `undo_captions` takes back; unchanged ones are left
+    alone.
 
     Returns the record of the edit in `removed/`, or None when nothing changed.
     """
@@ -157,11 +184,14 @@ def write_captions(project: Project, captions: Mapping[Picture, str]) -> Path | 
 
 
 def undo_captions(project: Project) -> int:
-    """Takes back the last edit of captions; returns how many files changed. Raises DatasetError if there is none.
+    """Takes back the last edit of captions; returns how many files changed. Raises DatasetError if
+    there is none.
 
     A caption that was changed by other means since then is left as it is now.
     """
-    records = sorted(project.removed.glob("captions-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = sorted(
+        project.removed.glob("captions-*.json"), key=lambda path: path.stat().st_mtime_ns
+    )
     if not records:
         raise DatasetError(f"There is no caption edit to undo in {project.removed}.")
     rows = json.loads(records[-1].read_text(encoding="utf-8"))
@@ -187,22 +217,30 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-# --- taking pictures out, and putting them back --------------------------------------------------------------------
+# --- taking pictures out, and putting them back ---------------------------------------------------
 
 
 def remove(project: Project, picture: Picture, reason: str) -> Path:
     """Moves a picture and its caption to `removed/`, noting the reason; returns where it went."""
     project.removed.mkdir(parents=True, exist_ok=True)
     target = _free_place(project.removed / picture.name)
-    row = {"file": str(picture.path.relative_to(project.dataset)), "to": target.name, "reason": reason}
+    row = {
+        "file": str(picture.path.relative_to(project.dataset)),
+        "to": target.name,
+        "reason": reason,
+    }
     with (project.removed / RECORD).open("a", encoding="utf-8") as record:
-        record.write(f"\n{json.dumps(row)}")  # line end first: a line cut off by a crash must not swallow this one
+        record.write(
+            f"\n{json.dumps(row)}"
+        )  # line end first: a line cut off by a crash must not swallow this one
     _move(picture.path, target)
     return target
 
 
 def _free_place(path: Path) -> Path:
-    """`path`, or `path` with a number if a file of that stem is there: its caption must not land on another's."""
+    """`path`, or `path` with a number if a file of that stem is there: its caption must not land on
+    another's.
+    """
     taken = {other.stem for other in path.parent.iterdir()} if path.parent.is_dir() else set()
     number, stem = 1, path.stem
     while stem in taken:
@@ -226,7 +264,11 @@ def removals(project: Project) -> list[dict[str, str]]:
 
 def brought_back(project: Project) -> set[Path]:
     """The pictures that were removed once and restored since: a person wants them."""
-    return {project.dataset / row["file"] for row in _recorded(project) if not (project.removed / row["to"]).exists()}
+    return {
+        project.dataset / row["file"]
+        for row in _recorded(project)
+        if not (project.removed / row["to"]).exists()
+    }
 
 
 def _recorded(project: Project) -> list[dict[str, str]]:
@@ -234,7 +276,9 @@ def _recorded(project: Project) -> list[dict[str, str]]:
     path = project.removed / RECORD
     rows: dict[str, dict[str, str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # a line cut off by a crash: its picture was not moved yet
+        with contextlib.suppress(
+            ValueError
+        ):  # a line cut off by a crash: its picture was not moved yet
             row = json.loads(line)
             rows.pop(row["to"], None)
             rows[row["to"]] = row
@@ -242,7 +286,9 @@ def _recorded(project: Project) -> list[dict[str, str]]:
 
 
 def restore(project: Project, name: str) -> Picture:
-    """Brings a removed picture (its file name under `removed/`) back where it was. Raises DatasetError."""
+    """Brings a removed picture (its file name under `removed/`) back where it was. Raises
+    DatasetError.
+    """
     rows = [row for row in removals(project) if row["to"] == name]
     if not rows:
         raise DatasetError(f"{project.removed / name} is not a removed picture.")

@@ -1,4 +1,5 @@
-"""The mistakes a user can make, as exceptions whose message is one plain sentence: what, where, what to do next.
+"""The mistakes a user can make, as exceptions whose message is one plain sentence: what, where,
+what to do next.
 
 LorakitError
  +- SettingsError    a value in a form, on the command line or in project.toml
@@ -11,10 +12,14 @@ LorakitError
 
 
 class LorakitError(Exception):
-    """Base of every error lorakit raises on purpose; the command line prints it and exits with code 2."""
+    """Base of every error lorakit raises on purpose; the command line prints it and exits with code
+    2.
+    """
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of a traceback (IPython looks for this name): the sentence alone."""
+        """What a notebook shows in place of a traceback (IPython looks for this name): the sentence
+        alone.
+        """
         return [str(self)]
 
 

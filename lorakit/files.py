@@ -11,7 +11,8 @@ from .errors import SaveError
 
 
 def write_safely(path: Path, write: Callable[[Path], object]) -> Path:
-    """Calls `write(temporary)` and renames the result to `path`; the old file stays until the new one is whole.
+    """Calls `write(temporary)` and renames the result to `path`; the old file stays until the new
+    one is whole.
 
     The temporary name keeps the suffix of `path`, which some writers go by. Raises SaveError.
     """
@@ -23,17 +24,22 @@ def write_safely(path: Path, write: Callable[[Path], object]) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SaveError(
-            f"Could not write {path}: {reason}. Free some space or choose another folder, then run again."
+            f"Could not write {path}: {reason}. Free some space or choose another folder, then "
+            "run again."
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # a folder that cannot be written to cannot be tidied either
+        with contextlib.suppress(
+            OSError
+        ):  # a folder that cannot be written to cannot be tidied either
             temporary.unlink(missing_ok=True)
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
     """`write_safely` for UTF-8 text."""
-    return write_safely(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    return write_safely(
+        path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n")
+    )
 
 
 def free_name(path: Path) -> Path:

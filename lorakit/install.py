@@ -1,8 +1,9 @@
 """Completes an environment: installs what lorakit lacks there and changes nothing that is there.
 
-For the notebooks' first cell, which must leave Colab's own packages alone (upgrading what the kernel has already
-imported asks for a restart, and may break the rest), and for scripts/setup.py. When this runs, nothing that lorakit
-needs may be installed yet, so only the standard library is imported at the top.
+For the notebooks' first cell, which must leave Colab's own packages alone (upgrading what the
+kernel has already imported asks for a restart, and may break the rest), and for scripts/setup.py.
+When this runs, nothing that lorakit needs may be installed yet, so only the standard library is
+imported at the top.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ from pathlib import Path
 from lorakit.errors import LorakitError
 from lorakit.progress import Progress, silent
 
-# From 1.27 on, onnxruntime-gpu is built for CUDA 13. Colab has CUDA 12, where such a build runs on the CPU in silence.
+# From 1.27 on, onnxruntime-gpu is built for CUDA 13. Colab has CUDA 12, where such a build runs on
+# the CPU in silence.
 ONNXRUNTIME_GPU = "onnxruntime-gpu>=1.23,<1.27"
 SILENCE = 5.0  # seconds without a word from pip after which progress says that it is still at work
 
 
 def complete(progress: Progress = silent) -> list[str]:
-    """Installs what lorakit lacks here and returns it, such as `['bitsandbytes>=0.46']`; changes nothing else.
+    """Installs what lorakit lacks here and returns it, such as `['bitsandbytes>=0.46']`; changes
+    nothing else.
 
-    Raises LorakitError if an installed package is outside lorakit's range: only the user can decide to change it.
+    Raises LorakitError if an installed package is outside lorakit's range: only the user can decide
+    to change it.
     """
     here = installed()
     missing = unmet(requirements(nvidia_gpu()))
@@ -41,8 +45,9 @@ def complete(progress: Progress = silent) -> list[str]:
                 f"`pip install '{requirement}'`, restart the kernel and run this again."
             )
     if missing:
-        # The newest releases mostly get along with what is here. Asked to look further, pip also checks what the
-        # installed packages want of each other, and does not install anything if they disagree.
+        # The newest releases mostly get along with what is here. Asked to look further, pip also
+        # checks what the installed packages want of each other, and does not install anything if
+        # they disagree.
         pip_install(["--no-deps", *missing], progress)
         if any(unmet(needs_of(requirement)) for requirement in missing):
             _install_beside(here, missing, progress)
@@ -59,12 +64,20 @@ def _install_beside(here: dict[str, str], missing: list[str], progress: Progress
 
 
 def requirements(gpu: bool, extra: str = "") -> list[str]:
-    """What lorakit needs on a machine with or without an NVIDIA GPU, and for `extra` ('test', 'demo')."""
+    """What lorakit needs on a machine with or without an NVIDIA GPU, and for `extra` ('test',
+    'demo').
+    """
     try:
         lines = importlib.metadata.requires("lorakit") or []
-    except importlib.metadata.PackageNotFoundError:  # a checkout whose notebook was opened without set-up
+    except (
+        importlib.metadata.PackageNotFoundError
+    ):  # a checkout whose notebook was opened without set-up
         listed = Path(__file__).parent.parent / "requirements.txt"
-        lines = [line for line in listed.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+        lines = [
+            line
+            for line in listed.read_text(encoding="utf-8").splitlines()
+            if line and line[0] != "#"
+        ]
     needed = []
     for line in lines:
         requirement, _, marker = line.partition(";")
@@ -74,7 +87,9 @@ def requirements(gpu: bool, extra: str = "") -> list[str]:
 
 
 def onnxruntime(requirement: str, gpu: bool) -> str:
-    """The build of onnxruntime to ask for. Two builds side by side overwrite each other, so an installed one stays."""
+    """The build of onnxruntime to ask for. Two builds side by side overwrite each other, so an
+    installed one stays.
+    """
     for build in ("onnxruntime-gpu", "onnxruntime"):
         if build in installed():
             return build
@@ -121,7 +136,9 @@ def canonical(name: str) -> str:
 
 
 def nvidia_gpu() -> bool:
-    """Whether the driver answers. nvidia-smi alone proves nothing: Colab's CPU machines have it too."""
+    """Whether the driver answers. nvidia-smi alone proves nothing: Colab's CPU machines have it
+    too.
+    """
     try:
         answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -131,9 +148,19 @@ def nvidia_gpu() -> bool:
 
 def pip_install(arguments: list[str], progress: Progress = silent) -> None:
     """Runs `pip install` for this Python; raises LorakitError with pip's own reason if it fails."""
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+        *arguments,
+    ]
     started, doing, complaint = time.monotonic(), "asking the package index", ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pip:
         try:
             for line in _spoken(pip):
                 if line is None:
@@ -149,7 +176,8 @@ def pip_install(arguments: list[str], progress: Progress = silent) -> None:
             raise
     if pip.returncode:
         raise LorakitError(
-            f"pip could not install what lorakit needs ({complaint or 'it gave no reason'}); run this again."
+            f"pip could not install what lorakit needs ({complaint or 'it gave no reason'}); run "
+            "this again."
         )
 
 
@@ -165,9 +193,11 @@ def _doing(line: str) -> str | None:
 
 
 def _spoken(process: subprocess.Popen[str], silence: float = SILENCE) -> Iterator[str | None]:
-    """Yields the lines of a process as they come, and None whenever it was silent for `silence` seconds.
+    """Yields the lines of a process as they come, and None whenever it was silent for `silence`
+    seconds.
 
-    The lines are read in a thread and yielded in the caller's, since Colab loses what other threads show.
+    The lines are read in a thread and yielded in the caller's, since Colab loses what other threads
+    show.
     """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 

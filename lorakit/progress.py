@@ -18,7 +18,9 @@ def silent(what: str, done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def track(items: Iterable[T], what: str, progress: Progress, total: int | None = None) -> Iterator[T]:
+def track(
+    items: Iterable[T], what: str, progress: Progress, total: int | None = None
+) -> Iterator[T]:
     """Yields `items`, reporting each one when it is done."""
     count = total if total is not None else len(items) if isinstance(items, Sized) else 0
     progress(what, 0, count)
@@ -36,7 +38,9 @@ def duration(seconds: float) -> str:
 
 
 class TerminalProgress:
-    """A line that rewrites itself, with a time left; on a pipe, one line at the start and end of each job."""
+    """A line that rewrites itself, with a time left; on a pipe, one line at the start and end of
+    each job.
+    """
 
     def __init__(self) -> None:
         self.what, self.started, self.shown = "", 0.0, 0.0
@@ -50,7 +54,10 @@ class TerminalProgress:
             if finished or now - self.shown > 0.1:
                 self.shown = now
                 print(
-                    f"\r\033[K{self._line(done, total, now)}", end="\n" if finished else "", file=sys.stderr, flush=True
+                    f"\r\033[K{self._line(done, total, now)}",
+                    end="\n" if finished else "",
+                    file=sys.stderr,
+                    flush=True,
                 )
         elif done == 0 or finished:
             print(self._line(done, total, now), file=sys.stderr, flush=True)

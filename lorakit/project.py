@@ -1,7 +1,8 @@
 """A project: the folder of one LoRA and its settings file.
 
 `<root>/<name>/dataset|output|removed|project.toml`, or the layout some people's Drive already has,
-`<root>/lora_training/{datasets,output,config,log}/<name>`. Both are understood; new projects get the first.
+`<root>/lora_training/{datasets,output,config,log}/<name>`. Both are understood; new projects get
+the first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ FORBIDDEN = set(" .()\"'\\/:*?<>|")  # spaces and these break other tools and so
 
 @dataclass(frozen=True)
 class Project:
-    """The folders of one LoRA. `removed` holds whatever was taken out of the dataset: nothing is ever deleted."""
+    """The folders of one LoRA. `removed` holds whatever was taken out of the dataset: nothing is
+    ever deleted.
+    """
 
     name: str
     dataset: Path
@@ -43,18 +46,25 @@ class Project:
         return self
 
     def load(self, cls: type[S]) -> S:
-        """The settings of `cls` from project.toml, defaults where it says nothing. Raises SettingsError."""
+        """The settings of `cls` from project.toml, defaults where it says nothing. Raises
+        SettingsError.
+        """
         document = self._document()
         for section in document:
             if section not in SECTIONS:
                 raise SettingsError(
-                    f"{self.settings_file}: there is no table [{section}]{settings_module.nearest(section, SECTIONS)}"
+                    f"{self.settings_file}: there is no table "
+                    f"[{section}]{settings_module.nearest(section, SECTIONS)}"
                 )
         section = cls.SECTION  # type: ignore[attr-defined]
-        return settings_module.from_mapping(cls, document.get(section, {}), f"{self.settings_file} [{section}]")
+        return settings_module.from_mapping(
+            cls, document.get(section, {}), f"{self.settings_file} [{section}]"
+        )
 
     def save(self, values: Any) -> None:
-        """Writes one settings object into project.toml; the user's comments and the other tables stay."""
+        """Writes one settings object into project.toml; the user's comments and the other tables
+        stay.
+        """
         document = self._document()
         section = type(values).SECTION
         table = document.setdefault(section, tomlkit.table())
@@ -70,19 +80,23 @@ class Project:
             document = tomlkit.parse(self.settings_file.read_text(encoding="utf-8-sig"))
         except (TOMLKitError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"{self.settings_file} is not valid TOML ({error}). Correct that line or delete the file."
+                f"{self.settings_file} is not valid TOML ({error}). Correct that line or delete "
+                "the file."
             ) from error
         for name, table in document.items():
             if not isinstance(table, Mapping):
                 raise SettingsError(
-                    f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a line like "
+                    f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below "
+                    "a line like "
                     f"[{SECTIONS[0]}]."
                 )
         return document
 
 
 def root() -> Path:
-    """Where projects live: LORAKIT_HOME, else Drive's Loras folder when Drive is mounted, else ~/Loras."""
+    """Where projects live: LORAKIT_HOME, else Drive's Loras folder when Drive is mounted, else
+    ~/Loras.
+    """
     if os.environ.get("LORAKIT_HOME"):
         return Path(os.environ["LORAKIT_HOME"]).expanduser()
     return (drive_folder() or Path.home()) / "Loras"
@@ -92,13 +106,18 @@ def check_name(name: str) -> str:
     """`name` if it can be a folder and file name everywhere. Raises SettingsError."""
     bad = sorted(c for c in set(name) if c in FORBIDDEN or not c.isprintable())
     if not name or bad or name.startswith("-"):
-        what = f"has {' '.join(repr(c) for c in bad)} in it" if bad else "is empty or starts with '-'"
-        raise SettingsError(f"The project name '{name}' {what}; use letters, digits, '_' and '-' only.")
+        what = (
+            f"has {' '.join(repr(c) for c in bad)} in it" if bad else "is empty or starts with '-'"
+        )
+        raise SettingsError(
+            f"The project name '{name}' {what}; use letters, digits, '_' and '-' only."
+        )
     return name
 
 
 def find(name: str, base: Path | None = None) -> Project:
-    """The project called `name` (or the folder path given), in whichever layout it has; need not exist yet.
+    """The project called `name` (or the folder path given), in whichever layout it has; need not
+    exist yet.
 
     Raises SettingsError for a name that cannot be a folder.
     """
@@ -109,7 +128,9 @@ def find(name: str, base: Path | None = None) -> Project:
 
 
 def named(name: str, base: Path | None = None) -> Project:
-    """The project called `name` under the root, whatever folders the working directory has. Raises SettingsError."""
+    """The project called `name` under the root, whatever folders the working directory has. Raises
+    SettingsError.
+    """
     base = base or root()
     check_name(name)
     for other in (base / "lora_training", base.parent / "lora_training"):
@@ -125,7 +146,13 @@ def named(name: str, base: Path | None = None) -> Project:
 
 
 def _plain_layout(folder: Path) -> Project:
-    return Project(folder.name, folder / "dataset", folder / "output", folder / "removed", folder / "project.toml")
+    return Project(
+        folder.name,
+        folder / "dataset",
+        folder / "output",
+        folder / "removed",
+        folder / "project.toml",
+    )
 
 
 def existing(name: str, base: Path | None = None) -> Project:
@@ -134,7 +161,8 @@ def existing(name: str, base: Path | None = None) -> Project:
     if not project.dataset.is_dir():
         others = ", ".join(names(base)) or "none yet"
         raise DatasetError(
-            f"There is no project '{name}' ({project.dataset} is missing). Projects here: {others}. Make one "
+            f"There is no project '{name}' ({project.dataset} is missing). Projects here: "
+            f"{others}. Make one "
             f"with: python -m lorakit init {name}"
         )
     return project

@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses whose fields carry their own meaning, unit and range.
 
-Forms, project.toml, the command line and the docs are all made from these fields; none repeats a default.
-A settings class names the table of project.toml it lives in with `SECTION`.
+Forms, project.toml, the command line and the docs are all made from these fields; none repeats a
+default. A settings class names the table of project.toml it lives in with `SECTION`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,20 @@ def setting(
     advanced: bool = False,
     separator: str = ",",
 ) -> Any:
-    """A dataclass field. `low` and `high` are inclusive; `advanced` fields sit under Advanced in a form.
+    """A dataclass field. `low` and `high` are inclusive; `advanced` fields sit under Advanced in a
+    form.
 
-    `separator` stands between the words of a tuple where it is written as one text: a line end for sentences.
+    `separator` stands between the words of a tuple where it is written as one text: a line end for
+    sentences.
     """
-    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "advanced": advanced}
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "advanced": advanced,
+    }
     return dataclasses.field(default=default, metadata=metadata | {"separator": separator})
 
 
@@ -63,7 +72,9 @@ class Spec:
 
 
 def specs(cls: type) -> list[Spec]:
-    """The settings of a settings class, in order. `type` is int, float, bool, str or tuple (of str)."""
+    """The settings of a settings class, in order. `type` is int, float, bool, str or tuple (of
+    str).
+    """
     hints = typing.get_type_hints(cls)
     return [
         Spec(name=f.name, type=_plain(hints[f.name]), default=f.default, **f.metadata)
@@ -73,19 +84,25 @@ def specs(cls: type) -> list[Spec]:
 
 
 def _plain(hint: Any) -> type:
-    return typing.get_origin(hint) or hint if not isinstance(hint, types.UnionType) else typing.get_args(hint)[0]
+    return (
+        typing.get_origin(hint) or hint
+        if not isinstance(hint, types.UnionType)
+        else typing.get_args(hint)[0]
+    )
 
 
 def from_mapping(cls: type[S], values: Mapping[str, Any], where: str) -> S:
     """The settings that `values` describe; `where` (a file and table) is named in errors.
 
-    Raises SettingsError for an unknown key (naming the nearest one), a wrong type or a value out of range.
+    Raises SettingsError for an unknown key (naming the nearest one), a wrong type or a value out of
+    range.
     """
     known = {spec.name: spec for spec in specs(cls)}
     for key in values:
         if key not in known:
             raise SettingsError(
-                f"{where}: there is no setting '{key}'{nearest(key, known)} Correct or remove that line."
+                f"{where}: there is no setting '{key}'{nearest(key, known)} Correct or remove "
+                "that line."
             )
     return cls(**{key: convert(known[key], value, where) for key, value in values.items()})
 
@@ -108,11 +125,15 @@ def convert(spec: Spec, value: Any, where: str) -> Any:
             else None
         )
         if parts is None:
-            raise SettingsError(f'{name} is {value!r}; it takes a list of words, like ["solo", "smile"].')
+            raise SettingsError(
+                f'{name} is {value!r}; it takes a list of words, like ["solo", "smile"].'
+            )
         return tuple(str(part).strip() for part in parts if str(part).strip())
     converted = _as_type(spec.type, value)
     if converted is None:
-        kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[spec.type]
+        kind = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[
+            spec.type
+        ]
         raise SettingsError(f"{name} is {value!r}; it takes {kind}.")
     problem = range_problem(spec, converted)
     if problem:
@@ -146,7 +167,11 @@ def range_problem(spec: Spec, value: Any) -> str:
         return f"is {value!r}{nearest(str(value), spec.choices)}"
     low, high = spec.low, spec.high
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if (low is not None and value < low) or (high is not None and value > high) or value != value:
+        if (
+            (low is not None and value < low)
+            or (high is not None and value > high)
+            or value != value
+        ):
             unit = f" {spec.unit}" if spec.unit else ""
             return f"is {value:g}; it must be {_limits(low, high)}{unit}."
     return ""
@@ -172,11 +197,15 @@ def check(settings: Any, where: str | None = None) -> None:
 def to_mapping(settings: Any) -> dict[str, Any]:
     """The settings as plain values for TOML or JSON."""
     values = {spec.name: getattr(settings, spec.name) for spec in specs(type(settings))}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
 
 
 def changed(settings: Any, words: Iterable[str]) -> Any:
-    """`settings` with `name=value` words applied, as given on a command line. Raises SettingsError."""
+    """`settings` with `name=value` words applied, as given on a command line. Raises
+    SettingsError.
+    """
     values = to_mapping(settings)
     for word in words:
         name, separator, value = word.partition("=")
@@ -190,8 +219,12 @@ def table(cls: type) -> str:
     """The settings as a Markdown table for the docs."""
     rows = ["| setting | default | range | meaning |", "|---|---|---|---|"]
     for spec in specs(cls):
-        limits = ", ".join(spec.choices) or " to ".join(f"{v:g}" for v in (spec.low, spec.high) if v is not None)
+        limits = ", ".join(spec.choices) or " to ".join(
+            f"{v:g}" for v in (spec.low, spec.high) if v is not None
+        )
         unit = f" {spec.unit}" if spec.unit else ""
         default = ", ".join(spec.default) if isinstance(spec.default, tuple) else spec.default
-        rows.append(f"| `{spec.name}` | {default}{unit if default != '' else ''} | {limits} | {spec.help} |")
+        rows.append(
+            f"| `{spec.name}` | {default}{unit if default != '' else ''} | {limits} | {spec.help} |"
+        )
     return "\n".join(rows)

@@ -1,4 +1,5 @@
-"""Times what a user waits for, on the embedded world: `make bench`, or `python scripts/bench.py STEPS`.
+"""Times what a user waits for, on the embedded world: `make bench`, or `python scripts/bench.py
+STEPS`.
 
 Prints a Markdown table to paste beside older ones. Everything is written to a temporary folder.
 """
@@ -24,7 +25,9 @@ Rows = list[tuple[str, str]]
 def main() -> None:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder  # latents of an earlier run would hide what caching them costs
+        os.environ["XDG_CACHE_HOME"] = (
+            folder  # latents of an earlier run would hide what caching them costs
+        )
         rows = imports() + plans() + job(Path(folder, "bench"), steps)
     print("| what | time |\n|---|---|")
     for what, took in rows:
@@ -33,14 +36,16 @@ def main() -> None:
 
 def imports() -> Rows:
     return [
-        (f"`import {module}`", ms(imported(module) - imported("sys"))) for module in ("lorakit", "lorakit.training.run")
+        (f"`import {module}`", ms(imported(module) - imported("sys")))
+        for module in ("lorakit", "lorakit.training.run")
     ]
 
 
 def imported(module: str) -> float:
     """Seconds that a Python takes that imports `module` and ends; the best of three."""
     return min(
-        seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)) for _ in range(3)
+        seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True))
+        for _ in range(3)
     )
 
 
@@ -49,7 +54,12 @@ def plans() -> Rows:
     rows = []
     for count in (10, 100, 1000, 10_000):
         sizes = [(rng.randrange(400, 3000), rng.randrange(400, 3000)) for _ in range(count)]
-        rows.append((f"plan of {count:,} pictures", ms(seconds(lambda s=sizes: make_plan(s, 1024, 64, 4, 4, 10)))))
+        rows.append(
+            (
+                f"plan of {count:,} pictures",
+                ms(seconds(lambda s=sizes: make_plan(s, 1024, 64, 4, 4, 10))),
+            )
+        )
     return rows
 
 
@@ -74,7 +84,9 @@ def job(folder: Path, steps: int) -> Rows:
     settings = project.load(TrainingSettings)
     plan = run.plan_project(project, settings)
     settings = replace(settings, epochs=-(-steps // plan.steps_per_epoch), save_every=1)
-    events = run.train_project(project, settings, replace(project.load(PreviewSettings), every=0), "bench")
+    events = run.train_project(
+        project, settings, replace(project.load(PreviewSettings), every=0), "bench"
+    )
     timed("read the dataset and plan", lambda: next(events))
     drawn = timed("load the base, cache latents, draw the first previews", lambda: next(events))
     took = [(event, elapsed) for event, elapsed in stopwatch(events)]
@@ -82,7 +94,10 @@ def job(folder: Path, steps: int) -> Rows:
     saves = [elapsed for event, elapsed in took if isinstance(event, run.Saved)]
     [last] = [elapsed for event, elapsed in took if isinstance(event, run.Previews)]
     rows.append(
-        (f"a training step (median of {len(paces)}, batch {settings.batch_size})", ms(statistics.median(paces)))
+        (
+            f"a training step (median of {len(paces)}, batch {settings.batch_size})",
+            ms(statistics.median(paces)),
+        )
     )
     rows.append((f"a preview (mean of {len(drawn.pictures)})", ms(last / len(drawn.pictures))))
     rows.append((f"save the LoRA (median of {len(saves)})", ms(statistics.median(saves))))

@@ -1,4 +1,6 @@
-"""Writes docs/settings.md from the settings classes: `python scripts/build_docs.py`. A test compares."""
+"""Writes docs/settings.md from the settings classes: `python scripts/build_docs.py`. A test
+compares.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from lorakit.training.config import PreviewSettings, TrainingSettings
 TARGET = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
 
-Every setting of `project.toml`, by table; made from the settings classes by `python scripts/build_docs.py`.
-On the command line they are changed for one run with `--set name=value`.
+Every setting of `project.toml`, by table; made from the settings classes by
+`python scripts/build_docs.py`. On the command line they are changed for one run with
+`--set name=value`.
 """
 
 
@@ -20,7 +23,9 @@ def settings_page() -> str:
     """The page's text."""
     parts = [HEAD]
     for cls in (TrainingSettings, PreviewSettings, TaggingSettings):
-        parts.append(f"## [{cls.SECTION}]\n\n{(cls.__doc__ or '').strip().splitlines()[0]}\n\n{table(cls)}\n")
+        parts.append(
+            f"## [{cls.SECTION}]\n\n{(cls.__doc__ or '').strip().splitlines()[0]}\n\n{table(cls)}\n"
+        )
     return "\n".join(parts)
 
 

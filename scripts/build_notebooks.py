@@ -1,9 +1,11 @@
 """Builds notebooks/*.ipynb from the .py files beside them, which are the ones to edit.
 
-`python scripts/build_notebooks.py` writes them, `--check` only says whether one is out of date (exit code 1).
+`python scripts/build_notebooks.py` writes them, `--check` only says whether one is out of date
+(exit code 1).
 
-In a source, `# %% Title` begins a code cell, `# %% [markdown]` a text; a JSON object at the end of the first marker
-goes into the notebook's metadata. `# %pip` becomes the magic `%pip`. VERSION, REPOSITORY and COLAB are filled in.
+In a source, `# %% Title` begins a code cell, `# %% [markdown]` a text; a JSON object at the end of
+the first marker goes into the notebook's metadata. `# %pip` becomes the magic `%pip`. VERSION,
+REPOSITORY and COLAB are filled in.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ from lorakit import REPOSITORY, __version__  # noqa: E402
 def filled(text: str) -> str:
     """`text` with the one public address and the version put in."""
     on_colab = REPOSITORY.replace("https://github.com", "https://colab.research.google.com/github")
-    words = {"REPOSITORY": REPOSITORY, "COLAB": f"{on_colab}/blob/v{__version__}", "VERSION": __version__}
+    words = {
+        "REPOSITORY": REPOSITORY,
+        "COLAB": f"{on_colab}/blob/v{__version__}",
+        "VERSION": __version__,
+    }
     return re.sub("|".join(words), lambda found: words[found[0]], text)
 
 
@@ -41,7 +47,9 @@ def build(source: str) -> Any:
         cells.append(cell(title, body.strip("\n"), len(cells)))
     kernel = {"name": "python3", "display_name": "Python 3"}
     colab = {"provenance": [], "private_outputs": True, "toc_visible": True}
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel, "colab": colab, **metadata})
+    notebook = new_notebook(
+        cells=cells, metadata={"kernelspec": kernel, "colab": colab, **metadata}
+    )
     nbformat.validate(notebook)
     return notebook
 
@@ -52,7 +60,9 @@ def cell(title: str, body: str, number: int) -> Any:
         text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.splitlines())
         return new_markdown_cell(text, id=f"text-{number}")
     code = re.sub(r"^( *)# %pip", r"\1%pip", body, flags=re.MULTILINE)
-    return new_code_cell(f"#@title {title}\n{code}", id=f"code-{number}", metadata={"cellView": "form"})
+    return new_code_cell(
+        f"#@title {title}\n{code}", id=f"code-{number}", metadata={"cellView": "form"}
+    )
 
 
 def main() -> int:

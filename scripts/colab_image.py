@@ -1,8 +1,9 @@
 """What a Colab image ships, and what a list of requirements would do to it.
 
-The lists in tests/colab_images are Colab's own `pip freeze`, one for each runtime version that a user can choose.
-`python scripts/colab_image.py IMAGE python` prints the image's Python; `... IMAGE pins PYTHON` prints the packages of
-the image that lorakit touches, as pins that install with a Python of version PYTHON and without torch.
+The lists in tests/colab_images are Colab's own `pip freeze`, one for each runtime version that a
+user can choose. `python scripts/colab_image.py IMAGE python` prints the image's Python; `... IMAGE
+pins PYTHON` prints the packages of the image that lorakit touches, as pins that install with a
+Python of version PYTHON and without torch.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from lorakit.install import canonical
 
 IMAGES = Path(__file__).resolve().parent.parent / "tests" / "colab_images"
 
-# What a notebook on Colab runs in, beside what lorakit itself asks for. torchao, because peft stumbles over it.
+# What a notebook on Colab runs in, beside what lorakit itself asks for. torchao, because peft
+# stumbles over it.
 AROUND_LORAKIT = ["ipykernel", "ipython", "nbclient", "nbformat", "notebook", "pytest", "torchao"]
 
-# On the index torch asks for CUDA libraries that Colab has elsewhere: these are the rest of its needs. uv would try to
-# download a Python of the image's version, which a resolver does not need, and would ask the index anew each time.
+# On the index torch asks for CUDA libraries that Colab has elsewhere: these are the rest of its
+# needs. uv would try to download a Python of the image's version, which a resolver does not need,
+# and would ask the index anew each time.
 UV_SETTINGS = """
 python-downloads = "never"
 
@@ -38,7 +41,9 @@ cache-control = { api = "max-age=600", files = "max-age=31536000" }
 
 
 class WouldChange(Exception):
-    """The requirements cannot be met without changing a package that the image ships; the message is uv's reason."""
+    """The requirements cannot be met without changing a package that the image ships; the message
+    is uv's reason.
+    """
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,38 @@ def read_image(name: str) -> Image:
 
 
 def resolve(requirements: list[str], image: Image, python: str = "") -> dict[str, str]:
-    """The packages and versions that meet `requirements` among the image's own; raises WouldChange."""
+    """The packages and versions that meet `requirements` among the image's own; raises
+    WouldChange.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings, held = Path(folder, "uv.toml"), Path(folder, "held.txt")
         settings.write_text(UV_SETTINGS)
         # The index has no builds named +cu128: the part before the plus is what ranges look at.
-        held.write_text("\n".join(f"{name}=={version.partition('+')[0]}" for name, version in image.packages.items()))
+        held.write_text(
+            "\n".join(
+                f"{name}=={version.partition('+')[0]}" for name, version in image.packages.items()
+            )
+        )
         command = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
         command += ["--config-file", str(settings), "--constraint", str(held), "-"]
-        command += ["--python-version", python or image.python, "--python-platform", "x86_64-manylinux_2_35"]
+        command += [
+            "--python-version",
+            python or image.python,
+            "--python-platform",
+            "x86_64-manylinux_2_35",
+        ]
         answer = subprocess.run(
-            [sys.executable, "-m", *command], input="\n".join(requirements), capture_output=True, text=True
+            [sys.executable, "-m", *command],
+            input="\n".join(requirements),
+            capture_output=True,
+            text=True,
         )
     if answer.returncode:
         raise WouldChange(answer.stderr.strip())
-    return {canonical(name): version for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", answer.stdout, re.M)}
+    return {
+        canonical(name): version
+        for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", answer.stdout, re.M)
+    }
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Fills a virtual environment with lorakit, what it needs and its test tools. Run by the environment's own Python.
+"""Fills a virtual environment with lorakit, what it needs and its test tools. Run by the
+environment's own Python.
 
 `setup.py torch` installs torch for the CPU and nothing else, and fails where there is none.
 Standard library only: at the start the environment holds nothing but pip.
@@ -33,7 +34,10 @@ def main() -> None:
         try:
             install_cpu_torch()
         except LorakitError:
-            say("pytorch.org has none for this machine: taking the package index's torch, which may bring CUDA (3 GB)")
+            say(
+                "pytorch.org has none for this machine: taking the package index's torch, which "
+                "may bring CUDA (3 GB)"
+            )
     pip_install(requirements(gpu, extra="test"), say)
     say(f"ready after {duration(time.monotonic() - started)}")
 
@@ -43,20 +47,29 @@ def say(what: str, done: int = 0, total: int = 0) -> None:
 
 
 def install_cpu_torch() -> None:
-    """Installs a torch without CUDA's gigabytes and without its dependencies; LorakitError if none can be had."""
+    """Installs a torch without CUDA's gigabytes and without its dependencies; LorakitError if none
+    can be had.
+    """
     if "torch" in installed():
         return
-    [torch] = [line for line in (ROOT / "requirements.txt").read_text().split() if line.startswith("torch>=")]
+    [torch] = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().split()
+        if line.startswith("torch>=")
+    ]
     try:
         pip_install(["--no-index", "--no-deps", torch])
         say("no NVIDIA GPU: took the torch that pip's find-links hold")
     except LorakitError:
         say("no NVIDIA GPU: getting torch for the CPU from pytorch.org")
-        pip_install(["--index-url", TORCH_FOR_CPU, "--retries=1", "--timeout=30", "--no-deps", torch], say)
+        pip_install(
+            ["--index-url", TORCH_FOR_CPU, "--retries=1", "--timeout=30", "--no-deps", torch], say
+        )
 
 
 def forget_halves(site_packages: Path) -> list[str]:
-    """Makes pip forget packages that an interrupted pip left incomplete, so that it installs them again.
+    """Makes pip forget packages that an interrupted pip left incomplete, so that it installs them
+    again.
 
     pip trusts a package whose .dist-info exists, though that is copied before pip has finished.
     """

@@ -1,4 +1,6 @@
-"""A google.colab that behaves: for tests in this process, and injected as a notebook's first cell."""
+"""A google.colab that behaves: for tests in this process, and injected as a notebook's first
+cell.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,22 @@ class MessageError(Exception):
     """What Colab raises when its page reports a failure."""
 
 
-def google_colab(mount: Path, refusal: Exception | None = None, secrets: Mapping[str, object] | None = None) -> dict:
+def google_colab(
+    mount: Path, refusal: Exception | None = None, secrets: Mapping[str, object] | None = None
+) -> dict:
     """The modules of a google.colab whose Drive appears under `mount`, ready for sys.modules.
 
-    `refusal` is raised by drive.mount instead. `secrets` are texts, or the exception to raise for that name.
-    `drive.mounts` counts the calls.
+    `refusal` is raised by drive.mount instead. `secrets` are texts, or the exception to raise for
+    that name. `drive.mounts` counts the calls.
     """
-    colab, drive, userdata, runtime = (_module(name) for name in ("", ".drive", ".userdata", ".runtime"))
+    colab, drive, userdata, runtime = (
+        _module(name) for name in ("", ".drive", ".userdata", ".runtime")
+    )
     drive.mounts = 0
 
-    def mount_(path: str, force_remount: bool = False, timeout_ms: int = 120000, readonly: bool = False) -> None:
+    def mount_(
+        path: str, force_remount: bool = False, timeout_ms: int = 120000, readonly: bool = False
+    ) -> None:
         drive.mounts += 1
         if refusal:
             raise refusal
@@ -48,7 +56,10 @@ def google_colab(mount: Path, refusal: Exception | None = None, secrets: Mapping
 
     drive.mount = mount_
     userdata.get = get
-    userdata.SecretNotFoundError, userdata.NotebookAccessError = SecretNotFoundError, NotebookAccessError
+    userdata.SecretNotFoundError, userdata.NotebookAccessError = (
+        SecretNotFoundError,
+        NotebookAccessError,
+    )
     runtime.unassign = lambda: None
     colab.drive, colab.userdata, colab.runtime = drive, userdata, runtime
     return {module.__name__: module for module in (colab, drive, userdata, runtime)}

@@ -1,4 +1,6 @@
-"""The command line: help, machine-readable results, and one plain sentence with exit code 2 for bad input."""
+"""The command line: help, machine-readable results, and one plain sentence with exit code 2 for bad
+input.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from lorakit.__main__ import main
 from lorakit.demo.sample import good_picture
 
 COMMANDS = ("demo", "init", "tag", "plan", "train", "preview", "inspect")
-QUICK = ["repeats=1", "epochs=1", "batch_size=4", "resolution=128", "bucket_step=32", "base_model=demo"]
+QUICK = [
+    "repeats=1",
+    "epochs=1",
+    "batch_size=4",
+    "resolution=128",
+    "bucket_step=32",
+    "base_model=demo",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +68,18 @@ def test_init_makes_the_folders_and_a_settings_file_and_copies_pictures(
 ) -> None:
     made = result(capsys, "init", "copy", "--pictures", dataset)
     assert made["copied"] == 3
-    assert {p.name for p in (home / "copy").iterdir()} == {"dataset", "output", "removed", "project.toml"}
+    assert {p.name for p in (home / "copy").iterdir()} == {
+        "dataset",
+        "output",
+        "removed",
+        "project.toml",
+    }
     assert "resolution = 1024" in (home / "copy" / "project.toml").read_text()
 
 
-def test_plan_shows_exact_steps_and_aims_for_a_number(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_shows_exact_steps_and_aims_for_a_number(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert result(capsys, "plan", "astrid", "--set", *QUICK)["steps"] == 1
     aimed = result(capsys, "plan", "astrid", "--aim", 450)
     assert abs(int(str(aimed["steps"])) - 450) < 45
@@ -78,18 +94,26 @@ def test_tag_train_preview_and_inspect_follow_each_other(
     assert all(p.read_text().startswith("astrid") for p in dataset.glob("*.txt"))
     (home / "astrid" / "project.toml").write_text(
         "[training]\n"
-        + "\n".join(f'{k} = "{v}"' if k == "base_model" else f"{k} = {v}" for k, v in (w.split("=") for w in QUICK))
-        + "\n[preview]\ncount = 1\nsteps = 2\n[tagging]\nactivation_tag = 'astrid'\ntagger = 'demo'\n"
+        + "\n".join(
+            f'{k} = "{v}"' if k == "base_model" else f"{k} = {v}"
+            for k, v in (w.split("=") for w in QUICK)
+        )
+        + "\n[preview]\ncount = 1\nsteps = 2\n[tagging]\nactivation_tag = 'astrid'\ntagger = "
+        "'demo'\n"
     )
     trained = result(capsys, "train", "astrid")
     assert trained["steps"] == 1
-    assert Path(str(result(capsys, "preview", "astrid", "--prompt", "astrid, smile")["file"])).exists()
+    assert Path(
+        str(result(capsys, "preview", "astrid", "--prompt", "astrid, smile")["file"])
+    ).exists()
     inspected = result(capsys, "inspect", trained["lora_file"])
     assert inspected["kind"] == "LoRA"
     assert inspected["ranks"] == {"8": 228}
 
 
-def test_undoing_the_tagging_takes_the_captions_away_again(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_undoing_the_tagging_takes_the_captions_away_again(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result(capsys, "tag", "astrid", "--set", "tagger=demo", "activation_tag=astrid")
     assert result(capsys, "tag", "astrid", "--undo")["captions"] == 3
     assert not list(dataset.glob("*.txt"))
@@ -100,7 +124,7 @@ def test_an_error_as_json_when_asked(capsys: pytest.CaptureFixture[str], home: P
     assert "There is no project 'nobody'" in json.loads(capsys.readouterr().out)["error"]
 
 
-# --- bad input: one sentence, exit code 2, nothing lost -------------------------------------------------------------
+# --- bad input: one sentence, exit code 2, nothing lost -------------------------------------------
 
 
 def test_an_empty_folder(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +144,9 @@ def test_a_missing_caption(dataset: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "3 of 3 pictures have no caption" in fails(capsys, "train", "astrid")
 
 
-def test_an_unknown_key_names_the_nearest(home: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_key_names_the_nearest(
+    home: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (home / "astrid" / "project.toml").write_text("[training]\nepoch = 3\n")
     assert "there is no setting 'epoch'; did you mean 'epochs'?" in fails(capsys, "plan", "astrid")
     assert "epoch = 3" in (home / "astrid" / "project.toml").read_text()
@@ -143,14 +169,18 @@ def captioned(dataset: Path) -> None:
         picture.with_suffix(".txt").write_text("astrid, smile\n")
 
 
-def test_a_wrong_base_model(dataset: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_wrong_base_model(
+    dataset: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     captioned(dataset)
     assert "There is no base model at" in fails(
         capsys, "train", "astrid", "--set", "base_model=/no/such/model.safetensors"
     )
     page = tmp_path / "page.safetensors"
     page.write_text("<html>")
-    assert "is not a safetensors file" in fails(capsys, "train", "astrid", "--set", f"base_model={page}")
+    assert "is not a safetensors file" in fails(
+        capsys, "train", "astrid", "--set", f"base_model={page}"
+    )
 
 
 def test_a_full_disk_while_saving(
@@ -164,7 +194,9 @@ def test_a_full_disk_while_saving(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        assert "No space left on device. Free some space" in fails(capsys, "train", "astrid", "--set", *QUICK)
+        assert "No space left on device. Free some space" in fails(
+            capsys, "train", "astrid", "--set", *QUICK
+        )
     assert len(list(dataset.iterdir())) == 6
     with Image.open(dataset / "0.png") as picture:
         assert picture.size == (128, 192)

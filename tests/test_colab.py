@@ -1,4 +1,6 @@
-"""Colab: Drive, secrets, the machine, and the notebooks' first cell, beside a google.colab that behaves."""
+"""Colab: Drive, secrets, the machine, and the notebooks' first cell, beside a google.colab that
+behaves.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_mounting_makes_drive_the_root_of_all_projects_and_happens_once(content,
         (KeyboardInterrupt(), "was stopped"),
     ],
 )
-def test_each_refusal_is_one_explanation_and_work_goes_on_without_drive(content, on_colab, refusal, said):
+def test_each_refusal_is_one_explanation_and_work_goes_on_without_drive(
+    content, on_colab, refusal, said
+):
     on_colab(refusal=refusal)
     sentence = colab.mount_drive()
     assert said in sentence and "Going on without Drive" in sentence
@@ -111,9 +115,13 @@ def test_a_fault_that_is_not_about_the_secret_is_not_hidden(content, on_colab):
     ],
 )
 def test_the_gpu_line_believes_the_driver(monkeypatch, code, answer, gpu):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code, answer + "\n", ""))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code, answer + "\n", "")
+    )
     assert colab.gpu() == gpu
-    assert colab.gpu_line().startswith(f"GPU: {gpu} ·" if gpu else "No GPU, so a full-size base model is too slow")
+    assert colab.gpu_line().startswith(
+        f"GPU: {gpu} ·" if gpu else "No GPU, so a full-size base model is too slow"
+    )
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch, tmp_path):
@@ -141,7 +149,9 @@ def test_setup_asks_for_a_restart_only_when_something_in_use_was_replaced(conten
     assert "Restart" not in colab.setup()
     monkeypatch.setattr(numpy, "__version__", "1.0")
     said = colab.setup()
-    assert said.splitlines()[-1].startswith("Restart needed (Kernel > Restart, then run all again): numpy 1.0 -> ")
+    assert said.splitlines()[-1].startswith(
+        "Restart needed (Kernel > Restart, then run all again): numpy 1.0 -> "
+    )
 
 
 def test_setup_notices_that_lorakit_itself_was_replaced(content, monkeypatch):

@@ -1,4 +1,6 @@
-"""Pictures and captions: found, read, written, taken out and brought back, and nothing ever lost."""
+"""Pictures and captions: found, read, written, taken out and brought back, and nothing ever
+lost.
+"""
 
 import io
 
@@ -27,10 +29,14 @@ def picture(here, name, color=(200, 30, 30), size=(4, 3), caption=None):
 
 
 def everything(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-# --- finding ---------------------------------------------------------------------------------------------------------
+# --- finding --------------------------------------------------------------------------------------
 
 
 def test_pictures_are_found_in_folders_too_and_in_order(here):
@@ -45,17 +51,22 @@ def test_pictures_are_found_in_folders_too_and_in_order(here):
 
 
 def test_an_empty_folder_is_answered_with_what_it_takes(here):
-    with pytest.raises(DatasetError, match=r"no pictures in .*dataset. Put some there \(avif, bmp, gif,.*png.*\)"):
+    with pytest.raises(
+        DatasetError, match=r"no pictures in .*dataset. Put some there \(avif, bmp, gif,.*png.*\)"
+    ):
         dataset.require(here.dataset)
 
 
 def test_two_pictures_that_would_share_a_caption_are_refused(here):
     picture(here, "a.png"), picture(here, "a.jpg"), picture(here, "sub/a.png")
-    with pytest.raises(DatasetError, match=r"a\.jpg and a\.png in .* would share one caption file. Rename one of them"):
+    with pytest.raises(
+        DatasetError,
+        match=r"a\.jpg and a\.png in .* would share one caption file. Rename one of them",
+    ):
         dataset.require(here.dataset)
 
 
-# --- reading pictures ------------------------------------------------------------------------------------------------
+# --- reading pictures -----------------------------------------------------------------------------
 
 
 def test_transparency_is_laid_over_white_not_over_the_hidden_colour(tmp_path):
@@ -80,7 +91,11 @@ def test_pictures_stand_as_their_exif_says(tmp_path):
     image, exif = Image.new("RGB", (6, 4)), Image.Exif()
     exif[dataset.ORIENTATION] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
-    assert dataset.open_image(tmp_path / "a.jpg").size == dataset.picture_size(tmp_path / "a.jpg") == (4, 6)
+    assert (
+        dataset.open_image(tmp_path / "a.jpg").size
+        == dataset.picture_size(tmp_path / "a.jpg")
+        == (4, 6)
+    )
 
 
 def test_of_an_animation_the_first_frame_counts(tmp_path):
@@ -89,7 +104,9 @@ def test_of_an_animation_the_first_frame_counts(tmp_path):
     assert dataset.open_image(tmp_path / "a.gif").getpixel((0, 0)) == (255, 0, 0)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow wonders aloud about what is left of a TIFF
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # Pillow wonders aloud about what is left of a TIFF
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_a_damaged_file_is_named_or_read_but_never_a_crash(tmp_path, kind):
     rng, stream = np.random.default_rng(0), io.BytesIO()
@@ -112,7 +129,7 @@ def test_broken_pictures_are_listed_with_the_reason(here):
     assert "Remove or replace it" in dataset.broken([bad])[bad]
 
 
-# --- captions --------------------------------------------------------------------------------------------------------
+# --- captions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,11 +168,17 @@ def test_the_other_suffix_is_used_where_it_is(here):
     (here.dataset / "a.caption").write_text("smile")
     assert dataset.read_caption(one) == "smile"
     dataset.write_captions(here, {one: "sky"})
-    assert (here.dataset / "a.caption").read_text() == "sky\n" and not (here.dataset / "a.txt").exists()
+    assert (here.dataset / "a.caption").read_text() == "sky\n" and not (
+        here.dataset / "a.txt"
+    ).exists()
 
 
 def test_an_edit_of_many_captions_can_be_taken_back(here):
-    a, b, c = picture(here, "a.png", caption="one"), picture(here, "sub/b.png"), picture(here, "c.png", caption="same")
+    a, b, c = (
+        picture(here, "a.png", caption="one"),
+        picture(here, "sub/b.png"),
+        picture(here, "c.png", caption="same"),
+    )
     assert dataset.write_captions(here, {a: "two", b: "new", c: "same"}).parent == here.removed
     assert [dataset.read_caption(p) for p in (a, b, c)] == ["two", "new", "same"]
     assert dataset.undo_captions(here) == 2
@@ -209,13 +232,15 @@ def test_undo_after_a_kill_in_the_middle_gives_all_old_captions_back(here, monke
 
 def test_undo_keeps_out_of_other_folders(here, tmp_path):
     (tmp_path / "secret.txt").write_text("new")
-    (here.removed / "captions-1.json").write_text('[{"file": "../../secret.txt", "old": "gone", "new": "new"}]')
+    (here.removed / "captions-1.json").write_text(
+        '[{"file": "../../secret.txt", "old": "gone", "new": "new"}]'
+    )
     with pytest.raises(DatasetError, match="points outside"):
         dataset.undo_captions(here)
     assert (tmp_path / "secret.txt").read_text() == "new"
 
 
-# --- taking out and bringing back ------------------------------------------------------------------------------------
+# --- taking out and bringing back -----------------------------------------------------------------
 
 
 def test_a_removed_picture_goes_with_its_caption_and_a_reason_and_comes_back(here):

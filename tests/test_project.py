@@ -53,16 +53,23 @@ def test_the_other_layout_is_understood(root, tmp_path, place):
 
 def test_the_plain_layout_wins_where_there_are_both(root):
     (root / "lora_training" / "datasets" / "astrid").mkdir(parents=True)
-    project.Project("astrid", *(root / "astrid" / name for name in ("dataset", "output", "removed", "x"))).create()
+    project.Project(
+        "astrid", *(root / "astrid" / name for name in ("dataset", "output", "removed", "x"))
+    ).create()
     assert project.find("astrid", root).dataset == root / "astrid" / "dataset"
 
 
 def test_a_path_means_that_folder(tmp_path):
-    assert project.find(str(tmp_path / "deep" / "astrid")).dataset == tmp_path / "deep" / "astrid" / "dataset"
+    assert (
+        project.find(str(tmp_path / "deep" / "astrid")).dataset
+        == tmp_path / "deep" / "astrid" / "dataset"
+    )
     assert project.find(str(tmp_path / "deep" / "astrid")).name == "astrid"
 
 
-@pytest.mark.parametrize("name", ["", "my lora", "a.b", "a(b)", "-x", "a:b", "a\nb", "a\x00b", 'a"b'])
+@pytest.mark.parametrize(
+    "name", ["", "my lora", "a.b", "a(b)", "-x", "a:b", "a\nb", "a\x00b", 'a"b']
+)
 def test_names_that_no_folder_can_have_are_refused(root, name):
     with pytest.raises(SettingsError, match="use letters, digits, '_' and '-' only"):
         project.find(name, root)
@@ -72,7 +79,9 @@ def test_a_project_that_is_not_there_is_answered_with_those_that_are(root):
     for name in ("boris", "astrid"):
         project.find(name, root).create()
     assert project.existing("astrid", root).name == "astrid"
-    with pytest.raises(DatasetError, match="no project 'astrit' .*Projects here: astrid, boris. Make one with: "):
+    with pytest.raises(
+        DatasetError, match="no project 'astrit' .*Projects here: astrid, boris. Make one with: "
+    ):
         project.existing("astrit", root)
 
 
@@ -84,12 +93,14 @@ def test_the_root_is_moved_by_lorakit_home(monkeypatch, tmp_path):
     assert project.root() == tmp_path / "Loras"
 
 
-# --- project.toml ----------------------------------------------------------------------------------------------------
+# --- project.toml ---------------------------------------------------------------------------------
 
 
 def test_settings_are_kept_and_the_users_comments_too(root):
     here = project.find("astrid", root).create()
-    here.settings_file.write_text('# my notes\n[training]\nepochs = 3 # enough\n\n[tagging]\nactivation_tag = "x"\n')
+    here.settings_file.write_text(
+        '# my notes\n[training]\nepochs = 3 # enough\n\n[tagging]\nactivation_tag = "x"\n'
+    )
     here.save(Small(epochs=5, words=("a", "b")))
     text = here.settings_file.read_text()
     assert "# my notes" in text and "epochs = 5 # enough" in text and 'activation_tag = "x"' in text
@@ -103,7 +114,10 @@ def test_without_a_file_the_defaults_hold(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[training]\nepoch = 3\n", r"project\.toml \[training\]: there is no setting 'epoch'; did you mean 'epochs'?"),
+        (
+            "[training]\nepoch = 3\n",
+            r"project\.toml \[training\]: there is no setting 'epoch'; did you mean 'epochs'?",
+        ),
         ("[training]\nepochs = 0\n", r"\[training\]: epochs is 0; it must be at least 1"),
         ("[trainig]\nepochs = 3\n", r"there is no table \[trainig\]; did you mean 'training'?"),
         ("[training\n", "is not valid TOML .* Correct that line or delete the file"),
@@ -134,7 +148,7 @@ def test_a_file_from_notepad_is_read(root):
     assert here.load(Small) == Small(epochs=3)
 
 
-# --- writing safely --------------------------------------------------------------------------------------------------
+# --- writing safely -------------------------------------------------------------------------------
 
 
 def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
@@ -144,7 +158,9 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path):
         temporary.write_text("ha")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(SaveError, match=r"Could not write .*a\.txt: No space left on device\. Free some space"):
+    with pytest.raises(
+        SaveError, match=r"Could not write .*a\.txt: No space left on device\. Free some space"
+    ):
         files.write_safely(file, disk_full)
     assert file.read_text() == "old" and list(tmp_path.glob(".*")) == []
 

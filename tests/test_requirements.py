@@ -1,4 +1,6 @@
-"""Installing lorakit on Colab changes nothing that Colab ships and adds little: every image, with and without GPU."""
+"""Installing lorakit on Colab changes nothing that Colab ships and adds little: every image, with
+and without GPU.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,16 @@ def index() -> None:
         socket.create_connection(("pypi.org", 443), timeout=20).close()
     except OSError as error:
         pytest.skip(
-            f"only the package index knows what lorakit's requirements require, and it cannot be reached: {error}"
+            "only the package index knows what lorakit's requirements require, and it cannot be "
+            f"reached: {error}"
         )
 
 
 @pytest.fixture(scope="module")
 def resolved(index):
-    """(image, gpu) -> what a resolver came to. All at once, because each mostly waits for the index."""
+    """(image, gpu) -> what a resolver came to. All at once, because each mostly waits for the
+    index.
+    """
     cases = [(name, gpu) for name in NAMES for gpu in (False, True)]
     with ThreadPoolExecutor(4) as pool:
         return dict(zip(cases, pool.map(resolved_or_error, cases), strict=True))
@@ -41,7 +46,9 @@ def resolved_or_error(case):
 
 
 def ours(gpu: bool) -> list[str]:
-    """As on a bare image: the onnxruntime that happens to be installed beside the tests does not count."""
+    """As on a bare image: the onnxruntime that happens to be installed beside the tests does not
+    count.
+    """
     return [
         ONNXRUNTIME_GPU if gpu and line.startswith("onnxruntime") else line
         for line in (IMAGES.parent.parent / "requirements.txt").read_text().splitlines()
@@ -73,4 +80,7 @@ def test_every_image_is_read_whole():
     assert len(NAMES) == 6
     for name in NAMES:
         packages = read_image(name).packages
-        assert len(packages) > 500 and {"torch", "diffusers", "ipywidgets", "torchao"} <= packages.keys()
+        assert (
+            len(packages) > 500
+            and {"torch", "diffusers", "ipywidgets", "torchao"} <= packages.keys()
+        )

@@ -1,4 +1,6 @@
-"""Settings: from words and tables to checked values, and back; the messages are part of the interface."""
+"""Settings: from words and tables to checked values, and back; the messages are part of the
+interface.
+"""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -30,7 +32,9 @@ class Oven:
 
 
 def test_a_table_of_values_becomes_settings():
-    got = settings.from_mapping(Oven, {"epochs": 3, "rate": 1, "words": ["a", " b "], "shuffle": False}, "file")
+    got = settings.from_mapping(
+        Oven, {"epochs": 3, "rate": 1, "words": ["a", " b "], "shuffle": False}, "file"
+    )
     assert got == Oven(epochs=3, rate=1.0, words=("a", "b"), shuffle=False)
     assert isinstance(got.rate, float)
 
@@ -75,7 +79,11 @@ def test_words_of_a_command_line_change_settings(words, expected):
         ("shuffle=maybe", "command line: shuffle is 'maybe'; it takes true or false."),
         ("mode=prone", "command line: mode is 'prone'; did you mean 'prune'?"),
         ("mode=xyz", "command line: mode is 'xyz' (there are: fixed, prune)."),
-        ("epoch=3", "command line: there is no setting 'epoch'; did you mean 'epochs'? Correct or remove that line."),
+        (
+            "epoch=3",
+            "command line: there is no setting 'epoch'; did you mean 'epochs'? Correct or remove "
+            "that line.",
+        ),
         ("epochs", "'epochs' is not a setting; write name=value, like epochs=10."),
     ],
 )
@@ -110,7 +118,11 @@ def test_impossible_values_are_refused_at_construction_too():
 def test_specs_tell_a_form_all_it_needs():
     specs = {spec.name: spec for spec in settings.specs(Oven)}
     assert list(specs) == ["epochs", "rate", "cold", "free", "mode", "name", "shuffle", "words"]
-    assert (specs["epochs"].type, specs["epochs"].default, specs["epochs"].unit) == (int, 10, "epochs")
+    assert (specs["epochs"].type, specs["epochs"].default, specs["epochs"].unit) == (
+        int,
+        10,
+        "epochs",
+    )
     assert (specs["epochs"].low, specs["epochs"].high) == (1, 100)
     assert specs["words"].type is tuple
     assert [name for name, spec in specs.items() if spec.advanced] == ["shuffle"]

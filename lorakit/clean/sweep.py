@@ -1,4 +1,6 @@
-"""The first sweep over a new dataset: what cannot be read, and copies of the same picture, go to `removed/`."""
+"""The first sweep over a new dataset: what cannot be read, and copies of the same picture, go to
+`removed/`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from .duplicates import Group, near_duplicates, remove_duplicates
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep moved: broken pictures, and for each group of copies where all but its best went."""
+    """What a sweep moved: broken pictures, and for each group of copies where all but its best
+    went.
+    """
 
     broken: list[Path]
     groups: list[tuple[Group, list[Path]]]
@@ -24,11 +28,17 @@ class Swept:
 
 
 def sweep(project: Project, progress: Progress = silent) -> Swept:
-    """Moves broken pictures and near-duplicates to `removed/`. What a person brought back from there stays."""
+    """Moves broken pictures and near-duplicates to `removed/`. What a person brought back from
+    there stays.
+    """
     kept = brought_back(project)
     pictures = scan(project.dataset)
-    bad = {picture: reason for picture, reason in broken(pictures).items() if picture.path not in kept}
+    bad = {
+        picture: reason for picture, reason in broken(pictures).items() if picture.path not in kept
+    }
     gone = [remove(project, picture, reason) for picture, reason in bad.items()]
     found = near_duplicates([p for p in pictures if p not in bad], progress=progress)
     groups = [Group(g.best, tuple(o for o in g.others if o.path not in kept)) for g in found]
-    return Swept(gone, [(group, remove_duplicates(project, [group])) for group in groups if group.others])
+    return Swept(
+        gone, [(group, remove_duplicates(project, [group])) for group in groups if group.others]
+    )

@@ -1,6 +1,8 @@
-"""Makes the embedded base model: SDXL's exact shape, only narrower and shallower, trained from nothing.
+"""Makes the embedded base model: SDXL's exact shape, only narrower and shallower, trained from
+nothing.
 
-Two phases, each resumable: the VAE on random crops, then U-Net and both text encoders together on its latents.
+Two phases, each resumable: the VAE on random crops, then U-Net and both text encoders together on
+its latents.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ VAE_CONFIG = dict(
     block_out_channels=[24, 48, 96, 128],
     layers_per_block=1,
     latent_channels=4,
-    norm_num_groups=2,  # few groups: with many, a flat colour is normalised away and hue is learnt last
+    # few groups: with many, a flat colour is normalised away and hue is learnt last
+    norm_num_groups=2,
     sample_size=128,
     scaling_factor=SCALING_FACTOR,
 )
@@ -50,10 +53,14 @@ def train_loop(
     folder: Path,
     decay: float,
 ) -> torch.nn.Module:
-    """Trains `module` with AdamW, warm-up and cosine; returns its exponential moving average. Resumes from `folder`."""
+    """Trains `module` with AdamW, warm-up and cosine; returns its exponential moving average.
+    Resumes from `folder`.
+    """
     module.train()
     average = copy.deepcopy(module).requires_grad_(False)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     path, first = folder / f"{name}.ckpt", 0
     if path.exists():
         saved = torch.load(path, weights_only=True)
@@ -64,7 +71,11 @@ def train_loop(
     started, recent = time.time(), []
     for step in range(first, steps):
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            group["lr"] = (
+                lr
+                * min(1, (step + 1) / 100)
+                * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            )
         loss = loss_of(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -103,10 +114,16 @@ def _follow(average: torch.nn.Module, module: torch.nn.Module, decay: float) -> 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
     """uint8 NHWC to float NCHW in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return (
+        torch.from_numpy(np.ascontiguousarray(pixels))
+        .permute(0, 3, 1, 2)
+        .float()
+        .div_(127.5)
+        .sub_(1)
+    )
 
 
-# --- the VAE -----------------------------------------------------------------------------------------------------
+# --- the VAE --------------------------------------------------------------------------------------
 
 
 def train_vae(
@@ -118,12 +135,16 @@ def train_vae(
     batch: int = 16,
     crop: int = 64,
 ) -> AutoencoderKL:
-    """AutoencoderKL (factor 8, 4 channels) on random crops; latents centred and scaled for `SCALING_FACTOR`.
+    """AutoencoderKL (factor 8, 4 channels) on random crops; latents centred and scaled for
+    `SCALING_FACTOR`.
 
-    For the last `decoder_steps` the encoder stays as it is, so that others can already learn from its latents.
+    For the last `decoder_steps` the encoder stays as it is, so that others can already learn from
+    its latents.
     """
     torch.manual_seed(seed)
-    vae = AutoencoderKL(**VAE_CONFIG, mid_block_add_attention=False).to(memory_format=torch.channels_last)
+    vae = AutoencoderKL(**VAE_CONFIG, mid_block_add_attention=False).to(
+        memory_format=torch.channels_last
+    )
 
     def loss_of(step: int) -> torch.Tensor:
         rng = random.Random(seed * 7919 + step)
@@ -141,10 +162,19 @@ def train_vae(
 
 
 def sharpen_decoder(
-    vae: AutoencoderKL, sets: list[Drawings], folder: Path, steps: int, seed: int = 0, batch: int = 6
+    vae: AutoencoderKL,
+    sets: list[Drawings],
+    folder: Path,
+    steps: int,
+    seed: int = 0,
+    batch: int = 6,
 ) -> AutoencoderKL:
-    """Trains the decoder alone, on whole pictures, as it will be used; the latents keep their meaning."""
-    decoder = torch.nn.ModuleDict({"post": vae.post_quant_conv, "decoder": vae.decoder}).requires_grad_(True)
+    """Trains the decoder alone, on whole pictures, as it will be used; the latents keep their
+    meaning.
+    """
+    decoder = torch.nn.ModuleDict(
+        {"post": vae.post_quant_conv, "decoder": vae.decoder}
+    ).requires_grad_(True)
 
     def loss_of(step: int) -> torch.Tensor:
         rng = random.Random(seed * 6007 + step)
@@ -181,10 +211,15 @@ def _edges(difference: torch.Tensor) -> torch.Tensor:
 def centre_latents(vae: AutoencoderKL, sets: list[Drawings]) -> AutoencoderKL:
     """Folds a shift and scale of each latent channel into the 1x1 convolutions around it.
 
-    Afterwards latents times `SCALING_FACTOR` have mean 0 and deviation 1 over the drawn world; pictures are unchanged.
+    Afterwards latents times `SCALING_FACTOR` have mean 0 and deviation 1 over the drawn world;
+    pictures are unchanged.
     """
     means = torch.cat(
-        [vae.encode(as_tensor(s.pixels[:200])).latent_dist.mean.permute(1, 0, 2, 3).flatten(1) for s in sets], 1
+        [
+            vae.encode(as_tensor(s.pixels[:200])).latent_dist.mean.permute(1, 0, 2, 3).flatten(1)
+            for s in sets
+        ],
+        1,
     )
     shift, spread = means.mean(1), means.std(1) * SCALING_FACTOR  # new = (old - shift) / spread
     quant, post = vae.quant_conv, vae.post_quant_conv
@@ -196,11 +231,23 @@ def centre_latents(vae: AutoencoderKL, sets: list[Drawings]) -> AutoencoderKL:
     return vae
 
 
-# --- U-Net and text encoders ---------------------------------------------------------------------------------------
+# --- U-Net and text encoders ----------------------------------------------------------------------
 
 TEXT_CONFIGS = (
-    dict(hidden_size=64, intermediate_size=256, num_attention_heads=2, hidden_act="quick_gelu", projection_dim=64),
-    dict(hidden_size=96, intermediate_size=384, num_attention_heads=3, hidden_act="gelu", projection_dim=96),
+    dict(
+        hidden_size=64,
+        intermediate_size=256,
+        num_attention_heads=2,
+        hidden_act="quick_gelu",
+        projection_dim=64,
+    ),
+    dict(
+        hidden_size=96,
+        intermediate_size=384,
+        num_attention_heads=3,
+        hidden_act="gelu",
+        projection_dim=96,
+    ),
 )
 UNET_CONFIG = dict(
     sample_size=16,
@@ -234,10 +281,15 @@ SCHEDULER_CONFIG = dict(
 def text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
     """Both CLIP text encoders, narrow, with the real vocabulary; random weights."""
     shared = dict(
-        vocab_size=VOCABULARY, num_hidden_layers=3, max_position_embeddings=77, bos_token_id=49406, eos_token_id=49407
+        vocab_size=VOCABULARY,
+        num_hidden_layers=3,
+        max_position_embeddings=77,
+        bos_token_id=49406,
+        eos_token_id=49407,
     )
     first, second = (
-        CLIPTextConfig(**shared, pad_token_id=pad, **own) for pad, own in zip((1, 0), TEXT_CONFIGS, strict=True)
+        CLIPTextConfig(**shared, pad_token_id=pad, **own)
+        for pad, own in zip((1, 0), TEXT_CONFIGS, strict=True)
     )
     return CLIPTextModel(first), CLIPTextModelWithProjection(second)
 
@@ -245,8 +297,9 @@ def text_encoders() -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
 class World(torch.nn.Module):
     """U-Net and text encoders as one module, so that one optimiser and one average hold them all.
 
-    The two heads only exist while training: from the encoders' outputs they name the caption's tags again. That teaches
-    the encoders within minutes what the picture loss alone takes hours to, above all which colour goes with what.
+    The two heads only exist while training: from the encoders' outputs they name the caption's tags
+    again. That teaches the encoders within minutes what the picture loss alone takes hours to,
+    above all which colour goes with what.
     """
 
     def __init__(self) -> None:
@@ -256,14 +309,19 @@ class World(torch.nn.Module):
         self.names_hidden = torch.nn.Linear(UNET_CONFIG["cross_attention_dim"], len(all_tags()))
         self.names_pooled = torch.nn.Linear(TEXT_CONFIGS[1]["projection_dim"], len(all_tags()))
 
-    def naming_loss(self, hidden: torch.Tensor, pooled: torch.Tensor, captions: list[str]) -> torch.Tensor:
+    def naming_loss(
+        self, hidden: torch.Tensor, pooled: torch.Tensor, captions: list[str]
+    ) -> torch.Tensor:
         """How badly the heads name the tags of `captions` from what the encoders made of them."""
         column = {tag: i for i, tag in enumerate(all_tags())}
         target = torch.zeros(len(captions), len(column))
         for row, caption in enumerate(captions):
             target[row, [column[tag] for tag in caption.split(", ") if tag]] = 1
         guesses = self.names_hidden(hidden.mean(1)), self.names_pooled(pooled)
-        return sum(functional.binary_cross_entropy_with_logits(guess, target) for guess in guesses) * 20
+        return (
+            sum(functional.binary_cross_entropy_with_logits(guess, target) for guess in guesses)
+            * 20
+        )
 
 
 @torch.no_grad()
@@ -280,12 +338,16 @@ def encode_drawings(
             ).latent_dist
             means.append(posterior.mean.half())
             spreads.append(posterior.std.half())
-        latents.append((torch.cat(means).float() * SCALING_FACTOR, torch.cat(spreads).float() * SCALING_FACTOR))
+        latents.append(
+            (torch.cat(means).float() * SCALING_FACTOR, torch.cat(spreads).float() * SCALING_FACTOR)
+        )
     return latents
 
 
 def caption_of(tags: list[str], rng: random.Random) -> str:
-    """A training caption: tags shuffled, some left out, now and then none at all (for classifier-free guidance)."""
+    """A training caption: tags shuffled, some left out, now and then none at all (for
+    classifier-free guidance).
+    """
     if rng.random() < 0.1:
         return ""
     keep = rng.uniform(0.35, 1.0) if rng.random() < 0.6 else 1.0
@@ -295,7 +357,9 @@ def caption_of(tags: list[str], rng: random.Random) -> str:
 
 
 def size_ids(size: tuple[int, int], rng: random.Random) -> list[float]:
-    """SDXL's six numbers. The picture could have been drawn at any larger size, so the original size says so."""
+    """SDXL's six numbers. The picture could have been drawn at any larger size, so the original
+    size says so.
+    """
     width, height = size
     factor = rng.uniform(1, 8) if rng.random() < 0.7 else 1.0
     return [round(height * factor), round(width * factor), 0, 0, height, width]
@@ -312,7 +376,9 @@ def train_unet(
     batch: int = 32,
     lr: float = 1e-3,
 ) -> World:
-    """Text encoders first, then U-Net and encoders together: noise prediction, min-SNR 5 weights (Hang et al. 2023)."""
+    """Text encoders first, then U-Net and encoders together: noise prediction, min-SNR 5 weights
+    (Hang et al. 2023).
+    """
     from ..training.text import encode_captions
 
     torch.manual_seed(seed)
@@ -327,8 +393,12 @@ def train_unet(
     def naming_loss_of(step: int) -> torch.Tensor:
         rng = random.Random(seed * 15485863 + step)
         which = rng.randrange(len(sets))
-        captions = captions_of(which, [rng.randrange(len(sets[which].tags)) for _ in range(2 * batch)], rng)
-        return world.naming_loss(*encode_captions(tokenizers, (world.first, world.second), captions), captions)
+        captions = captions_of(
+            which, [rng.randrange(len(sets[which].tags)) for _ in range(2 * batch)], rng
+        )
+        return world.naming_loss(
+            *encode_captions(tokenizers, (world.first, world.second), captions), captions
+        )
 
     def loss_of(step: int) -> torch.Tensor:
         rng = random.Random(seed * 104729 + step)
@@ -342,11 +412,15 @@ def train_unet(
         hidden, pooled = encode_captions(tokenizers, (world.first, world.second), captions)
         ids = torch.tensor([size_ids(sets[which].size, rng) for _ in rows])
         conditions = {"text_embeds": pooled, "time_ids": ids}
-        guess = world.unet(scheduler.add_noise(x, noise, t), t, hidden, added_cond_kwargs=conditions).sample
+        guess = world.unet(
+            scheduler.add_noise(x, noise, t), t, hidden, added_cond_kwargs=conditions
+        ).sample
         weight = snr[t].clamp(max=5) / snr[t]
         naming = 0.02 * world.naming_loss(hidden, pooled, captions)
         return ((guess - noise).pow(2).mean((1, 2, 3)) * weight).mean() + naming
 
-    named = train_loop("naming", world, naming_loss_of, naming_steps, lr=2e-3, folder=folder, decay=0.9)
+    named = train_loop(
+        "naming", world, naming_loss_of, naming_steps, lr=2e-3, folder=folder, decay=0.9
+    )
     world.load_state_dict(named.state_dict())
     return train_loop("unet", world, loss_of, steps, lr=lr, folder=folder, decay=0.999)

@@ -1,4 +1,6 @@
-"""Thousands of random drawings in memory, grouped by size: what the embedded world is trained on."""
+"""Thousands of random drawings in memory, grouped by size: what the embedded world is trained
+on.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,17 @@ def draw_many(seed: int, count: int, withheld: bool, processes: int = 2) -> list
     with get_context("spawn").Pool(processes) as pool:
         for index, size in enumerate(SIZES):
             start = seed * 100_000_000 + index * 10_000_000
-            jobs = [(start + i, min(chunk, each - i), size, withheld) for i in range(0, each, chunk)]
+            jobs = [
+                (start + i, min(chunk, each - i), size, withheld) for i in range(0, each, chunk)
+            ]
             parts = pool.map(_draw_chunk, jobs)
-            sets.append(Drawings(size, np.concatenate([p for p, _ in parts]), [t for _, tags in parts for t in tags]))
+            sets.append(
+                Drawings(
+                    size,
+                    np.concatenate([p for p, _ in parts]),
+                    [t for _, tags in parts for t in tags],
+                )
+            )
     return sets
 
 

@@ -1,4 +1,6 @@
-"""The whole job on the embedded world: draw, clean, tag, train, compare. Needs no GPU, no hub and no account."""
+"""The whole job on the embedded world: draw, clean, tag, train, compare. Needs no GPU, no hub and
+no account.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,16 @@ from .sample import ACTIVATION_TAG, BASE_TAGS, make_sample
 
 NAME = "demo"
 OTHERS = (
-    "1girl, solo, full body, blonde hair, short hair, blue eyes, white shirt, shirt, red skirt, skirt, outdoors",
-    "1girl, solo, upper body, green hair, ponytail, red eyes, blue kimono, kimono, smile, pink background",
+    "1girl, solo, full body, blonde hair, short hair, blue eyes, white shirt, shirt, red skirt, "
+    "skirt, outdoors",
+    "1girl, solo, upper body, green hair, ponytail, red eyes, blue kimono, kimono, smile, pink "
+    "background",
     "1girl, solo, full body, black hair, twin braids, witch hat, purple dress, dress, night sky",
     "1girl, solo, portrait, red hair, single hair bun, glasses, open mouth, yellow background",
 )
-TAGGING = TaggingSettings(tagger="demo", activation_tag=ACTIVATION_TAG, base_tags=BASE_TAGS, base_mode="prune")
+TAGGING = TaggingSettings(
+    tagger="demo", activation_tag=ACTIVATION_TAG, base_tags=BASE_TAGS, base_mode="prune"
+)
 TRAINING = TrainingSettings(
     base_model="demo",
     repeats=4,
@@ -67,7 +73,9 @@ class Summary:
 
 
 def sample_project(folder: Path | None = None, progress: Progress = silent) -> Project:
-    """The sample project under `folder` (default: `demo` under the root), drawn and set up if it is not there yet."""
+    """The sample project under `folder` (default: `demo` under the root), drawn and set up if it is
+    not there yet.
+    """
     project = find(str(folder or root() / NAME)).create()
     if not scan(project.dataset):
         make_sample(project, progress=progress)
@@ -83,7 +91,9 @@ def run_demo(
     changes: Callable[[TrainingSettings], TrainingSettings] = lambda s: s,
     progress: Progress = silent,
 ) -> Summary:
-    """Everything from an empty folder to `output/`: the LoRA file, `grid.png` and `summary.json`."""
+    """Everything from an empty folder to `output/`: the LoRA file, `grid.png` and
+    `summary.json`.
+    """
     from ..training import run  # torch and diffusers load here, not before the pictures are drawn
 
     started = time.monotonic()
@@ -95,7 +105,9 @@ def run_demo(
     preview = replace(project.load(PreviewSettings), prompts=OTHERS, seed=1000 + 100 * seed)
     drawn: list[run.Previews] = []
     steps, lora, pictures = 0, Path(), 0
-    for event in run.train_project(project, training, preview, tagging.activation_tag, progress, scorer(tagging)):
+    for event in run.train_project(
+        project, training, preview, tagging.activation_tag, progress, scorer(tagging)
+    ):
         if isinstance(event, run.Planned):
             pictures = len(event.plan.placements)
             print(event.plan.sentence(), file=sys.stderr)
@@ -123,15 +135,23 @@ def run_demo(
 
 
 def save_comparison(project: Project, before: Any, after: Any, columns: int = 6) -> Path:
-    """`output/grid.png`: for each prompt what the base drew and, below, what the LoRA draws from the same seed."""
+    """`output/grid.png`: for each prompt what the base drew and, below, what the LoRA draws from
+    the same seed.
+    """
     from ..training.preview import grid, save_picture
 
     bands = []
     for start in range(0, len(before.pictures), columns):
         part = slice(start, start + columns)
         labels = [prompt.text for prompt in before.prompts[part]]
-        bands.append(grid([before.pictures[part], after.pictures[part]], ("before", "after"), labels, tile=192))
-    sheet = Image.new("RGB", (max(band.width for band in bands), sum(band.height for band in bands)), "white")
+        bands.append(
+            grid(
+                [before.pictures[part], after.pictures[part]], ("before", "after"), labels, tile=192
+            )
+        )
+    sheet = Image.new(
+        "RGB", (max(band.width for band in bands), sum(band.height for band in bands)), "white"
+    )
     top = 0
     for band in bands:
         sheet.paste(band, (0, top))
@@ -142,7 +162,8 @@ def save_comparison(project: Project, before: Any, after: Any, columns: int = 6)
 def report(summary: Summary) -> str:
     """The demo's last words."""
     return (
-        f"Likeness {summary.likeness_before:.2f} before, {summary.likeness_after:.2f} after {summary.steps} steps"
+        f"Likeness {summary.likeness_before:.2f} before, {summary.likeness_after:.2f} after "
+        f"{summary.steps} steps"
         f" ({duration(summary.seconds)}, {summary.peak_gb} GB at most).\nLoRA file: "
         f"{summary.lora_file}\nPictures:  {summary.grid}"
     )

@@ -1,8 +1,9 @@
 """Draws the sample project: a new character, in pictures as they come from the wild.
 
-Astrid wears what the base model has seen, but never together (horns with twintails), and one ornament that it has
-never seen at all (the crescent). Among the pictures are two near-duplicates, one letterboxed, one blurred, one
-broken, one with a second character, and a sprite sheet on nothing, so that cleaning has something to do.
+Astrid wears what the base model has seen, but never together (horns with twintails), and one
+ornament that it has never seen at all (the crescent). Among the pictures are two near-duplicates,
+one letterboxed, one blurred, one broken, one with a second character, and a sprite sheet on
+nothing, so that cleaning has something to do.
 """
 
 from __future__ import annotations
@@ -91,10 +92,14 @@ def make_sample(project: Project, seed: int = 7, progress: Progress = silent) ->
     """Draws the project's pictures into its dataset folder; existing files are left as they are."""
     project.create()
     jobs: list[tuple[str, Callable[[], Image.Image]]] = [
-        (f"astrid_{i:02d}.{'png' if i % 3 else 'jpg'}", partial(good_picture, i, seed)) for i in range(GOOD)
+        (f"astrid_{i:02d}.{'png' if i % 3 else 'jpg'}", partial(good_picture, i, seed))
+        for i in range(GOOD)
     ]
     jobs += [
-        ("astrid_copy_small.jpg", lambda: good_picture(1, seed).resize((480, 480), Image.Resampling.LANCZOS)),
+        (
+            "astrid_copy_small.jpg",
+            lambda: good_picture(1, seed).resize((480, 480), Image.Resampling.LANCZOS),
+        ),
         ("astrid_copy_light.jpg", lambda: good_picture(6, seed).point(lambda v: min(255, v + 6))),
         ("letterboxed.png", lambda: _letterboxed(good_picture(9, seed + 1))),
         ("blurred.jpg", lambda: good_picture(10, seed + 1).filter(ImageFilter.GaussianBlur(7))),

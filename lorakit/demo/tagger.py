@@ -1,8 +1,8 @@
 """Makes the embedded tagger: a small convolutional network with the interface of the WD v3 taggers.
 
-In: NHWC, BGR, 0..255, float32. Out: one sigmoid column for each row of `selected_tags.csv`.
-It learns from drawings (the withheld ornaments too), some of them passed through the embedded VAE or blurred,
-because what it has to judge later is pictures that the base model made.
+In: NHWC, BGR, 0..255, float32. Out: one sigmoid column for each row of `selected_tags.csv`. It
+learns from drawings (the withheld ornaments too), some of them passed through the embedded VAE or
+blurred, because what it has to judge later is pictures that the base model made.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ THRESHOLD = 0.5
 
 
 class Block(nn.Module):
-    """Halves the picture: two convolutions beside a shortcut of average pool and 1x1 convolution."""
+    """Halves the picture: two convolutions beside a shortcut of average pool and 1x1
+    convolution.
+    """
 
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
@@ -45,17 +47,22 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = functional.relu(self.first_norm(self.first(x)))
-        return functional.relu(self.second_norm(self.second(y)) + self.shortcut(functional.avg_pool2d(x, 2)))
+        return functional.relu(
+            self.second_norm(self.second(y)) + self.shortcut(functional.avg_pool2d(x, 2))
+        )
 
 
 class TaggerNet(nn.Module):
     """Residual blocks from 128 to 8 pixels; input NCHW RGB in -1..1, output one logit a label.
 
-    The head sees where on the map a feature lies (a red sleeve is not a red skirt) and, by the maximum, whether it is
-    there at all. A mean over the map instead took five times as many steps to the same loss.
+    The head sees where on the map a feature lies (a red sleeve is not a red skirt) and, by the
+    maximum, whether it is there at all. A mean over the map instead took five times as many steps
+    to the same loss.
     """
 
-    def __init__(self, labels: int, widths: tuple[int, ...] = (32, 64, 128, 192), squeezed: int = 24) -> None:
+    def __init__(
+        self, labels: int, widths: tuple[int, ...] = (32, 64, 128, 192), squeezed: int = 24
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 3, 2, 1, bias=False)
         self.stem_norm = nn.BatchNorm2d(widths[0])
@@ -71,12 +78,17 @@ class TaggerNet(nn.Module):
 
 
 def to_square(pixels: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """(height, width, 3) uint8 padded white to a square and resized, as every WD tagger wants it."""
+    """(height, width, 3) uint8 padded white to a square and resized, as every WD tagger wants
+    it.
+    """
     height, width = pixels.shape[:2]
     if height == width == side:
         return pixels
     square = Image.new("RGB", (max(height, width),) * 2, "white")
-    square.paste(Image.fromarray(pixels), ((max(height, width) - width) // 2, (max(height, width) - height) // 2))
+    square.paste(
+        Image.fromarray(pixels),
+        ((max(height, width) - width) // 2, (max(height, width) - height) // 2),
+    )
     return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC))
 
 
@@ -102,15 +114,24 @@ def as_generated(pixels: np.ndarray, vae: AutoencoderKL, seed: int, batch: int =
 
 
 def train_tagger(
-    sets: list[Drawings], vae: AutoencoderKL, folder: Path, steps: int, seed: int = 0, batch: int = 48
+    sets: list[Drawings],
+    vae: AutoencoderKL,
+    folder: Path,
+    steps: int,
+    seed: int = 0,
+    batch: int = 48,
 ) -> TaggerNet:
-    """The network after `steps` steps; a ninth of the pictures look generated, a sixth of each batch is blurred."""
+    """The network after `steps` steps; a ninth of the pictures look generated, a sixth of each
+    batch is blurred.
+    """
     torch.manual_seed(seed)
     net = TaggerNet(len(all_tags())).to(memory_format=torch.channels_last)
     squares = [np.stack([to_square(p) for p in s.pixels]) for s in sets]
     generated = [as_generated(s[: len(s) // 8], vae, seed) for s in squares]
     pixels = np.concatenate([*squares, *generated])
-    target = targets([t for s in sets for t in s.tags] + [t for s in sets for t in s.tags[: len(s.tags) // 8]])
+    target = targets(
+        [t for s in sets for t in s.tags] + [t for s in sets for t in s.tags[: len(s.tags) // 8]]
+    )
 
     def loss_of(step: int) -> torch.Tensor:
         rng = random.Random(seed * 31 + step)
@@ -127,7 +148,9 @@ def train_tagger(
 
 @torch.no_grad()
 def refresh_norms(net: TaggerNet, sets: list[Drawings]) -> TaggerNet:
-    """Recomputes the batch norms' statistics for averaged weights (the average copies weights, not statistics)."""
+    """Recomputes the batch norms' statistics for averaged weights (the average copies weights, not
+    statistics).
+    """
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -139,11 +162,13 @@ def refresh_norms(net: TaggerNet, sets: list[Drawings]) -> TaggerNet:
     return net.eval()
 
 
-# --- export ------------------------------------------------------------------------------------------------------
+# --- export ---------------------------------------------------------------------------------------
 
 
 def export_onnx(net: TaggerNet, path: Path) -> None:
-    """Writes the network as ONNX with the WD v3 interface; batch norms are folded into the convolutions."""
+    """Writes the network as ONNX with the WD v3 interface; batch norms are folded into the
+    convolutions.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -158,11 +183,15 @@ def export_onnx(net: TaggerNet, path: Path) -> None:
         return output
 
     def half(name: str, values: torch.Tensor) -> str:
-        """Kept in half precision, which halves the file; the session turns it to float once, when it loads."""
+        """Kept in half precision, which halves the file; the session turns it to float once, when
+        it loads.
+        """
         stored = constant(f"{name}.half", values.detach().numpy().astype(np.float16))
         return node("Cast", [stored], name, to=TensorProto.FLOAT)
 
-    def convolve(x: str, name: str, weight: torch.Tensor, bias: torch.Tensor, stride: int = 1, pad: int = 1) -> str:
+    def convolve(
+        x: str, name: str, weight: torch.Tensor, bias: torch.Tensor, stride: int = 1, pad: int = 1
+    ) -> str:
         inputs = [x, half(f"{name}.w", weight), half(f"{name}.b", bias)]
         return node("Conv", inputs, name, strides=[stride, stride], pads=[pad] * 4)
 
@@ -173,14 +202,25 @@ def export_onnx(net: TaggerNet, path: Path) -> None:
     weight, bias = _folded(net.stem, net.stem_norm)
     x = node("Relu", [convolve(x, "stem", weight.flip(1), bias, 2)], "stem.relu")
     for i, block in enumerate(net.blocks):
-        y = node("Relu", [convolve(x, f"{i}.first", *_folded(block.first, block.first_norm), 2)], f"{i}.relu")
+        y = node(
+            "Relu",
+            [convolve(x, f"{i}.first", *_folded(block.first, block.first_norm), 2)],
+            f"{i}.relu",
+        )
         y = convolve(y, f"{i}.second", *_folded(block.second, block.second_norm))
         pooled = node("AveragePool", [x], f"{i}.pool", kernel_shape=[2, 2], strides=[2, 2])
         weight = block.shortcut.weight
-        x = node("Add", [y, convolve(pooled, f"{i}.shortcut", weight, torch.zeros(len(weight)), pad=0)], f"{i}.sum")
+        x = node(
+            "Add",
+            [y, convolve(pooled, f"{i}.shortcut", weight, torch.zeros(len(weight)), pad=0)],
+            f"{i}.sum",
+        )
         x = node("Relu", [x], f"{i}.out")
     squeezed = convolve(x, "squeeze", net.squeeze.weight, net.squeeze.bias, pad=0)
-    parts = [node("Flatten", [squeezed], "places"), node("Flatten", [node("GlobalMaxPool", [x], "max")], "there")]
+    parts = [
+        node("Flatten", [squeezed], "places"),
+        node("Flatten", [node("GlobalMaxPool", [x], "max")], "there"),
+    ]
     x = node("Concat", parts, "both", axis=1)
     for name, layer in (("hidden", net.hidden), ("out", net.out)):
         matrix = [half(f"{name}.w", layer.weight), half(f"{name}.b", layer.bias)]
@@ -194,7 +234,11 @@ def export_onnx(net: TaggerNet, path: Path) -> None:
         nodes,
         "lorakit-demo-tagger",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", len(RATINGS) + net.out.out_features])],
+        [
+            helper.make_tensor_value_info(
+                "output", TensorProto.FLOAT, ["batch", len(RATINGS) + net.out.out_features]
+            )
+        ],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -206,21 +250,31 @@ def export_onnx(net: TaggerNet, path: Path) -> None:
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight and bias of the convolution that does what convolution and batch norm did."""
     gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return (convolution.weight * gain[:, None, None, None]).detach(), (norm.bias - norm.running_mean * gain).detach()
+    return (convolution.weight * gain[:, None, None, None]).detach(), (
+        norm.bias - norm.running_mean * gain
+    ).detach()
 
 
 def write_labels(path: Path, sets: list[Drawings]) -> None:
-    """`selected_tags.csv` in the WD v3 form: ratings (category 9) first, then general tags (0) with their counts."""
+    """`selected_tags.csv` in the WD v3 form: ratings (category 9) first, then general tags (0) with
+    their counts.
+    """
     counts = Counter(tag for s in sets for tags in s.tags for tag in tags)
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["tag_id", "name", "category", "count"])
         rows.writerows([900000 + i, name, 9, 0] for i, name in enumerate(RATINGS))
-        rows.writerows([i, tag.replace(" ", "_"), 0, counts[tag]] for i, tag in enumerate(all_tags()))
+        rows.writerows(
+            [i, tag.replace(" ", "_"), 0, counts[tag]] for i, tag in enumerate(all_tags())
+        )
 
 
-def macro_f1(scores: np.ndarray, target: np.ndarray, threshold: float = THRESHOLD) -> tuple[float, np.ndarray]:
-    """Mean F1 over labels, and each label's; `scores` and `target` have shape (pictures, labels)."""
+def macro_f1(
+    scores: np.ndarray, target: np.ndarray, threshold: float = THRESHOLD
+) -> tuple[float, np.ndarray]:
+    """Mean F1 over labels, and each label's; `scores` and `target` have shape (pictures,
+    labels).
+    """
     found = scores >= threshold
     hits = (found & (target > 0)).sum(0)
     each = 2 * hits / np.maximum(found.sum(0) + (target > 0).sum(0), 1)

@@ -1,8 +1,9 @@
-"""The drawn world: which traits a doll can have, how they are drawn at random, and the tags they show.
+"""The drawn world: which traits a doll can have, how they are drawn at random, and the tags they
+show.
 
-A `Character` holds what stays the same from picture to picture, a `Shot` what changes. `tags_of` says in
-Danbooru's words what a person would see in that picture: a portrait shows no boots, a back no eyes.
-Everything here is plain data and pure functions; `draw.py` turns it into pictures.
+A `Character` holds what stays the same from picture to picture, a `Shot` what changes. `tags_of`
+says in Danbooru's words what a person would see in that picture: a portrait shows no boots, a back
+no eyes. Everything here is plain data and pure functions; `draw.py` turns it into pictures.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-# Named colours as (hue in degrees, saturation, value); jittered a little when drawn so that no two are alike.
+# Named colours as (hue in degrees, saturation, value); jittered a little when drawn so that no two
+# are alike.
 COLORS: dict[str, tuple[float, float, float]] = {
     "black": (230, 0.25, 0.17),
     "white": (220, 0.03, 0.97),
@@ -32,7 +34,8 @@ CLOTHES_COLORS = "black white red blue green yellow purple pink".split()
 BACKGROUNDS = "white grey blue pink yellow green".split()
 SCENES = ("night sky", "outdoors", "indoors", "sunset")
 
-# Each trait with the values it may take; "" stands for "none of these" and is repeated to make it likelier.
+# Each trait with the values it may take; "" stands for "none of these" and is repeated to make it
+# likelier.
 CHARACTER_CHOICES: dict[str, tuple[str, ...]] = {
     "hair_color": tuple(HAIR_COLORS),
     "hair_length": ("short hair", "long hair", "very long hair"),
@@ -51,7 +54,14 @@ CHARACTER_CHOICES: dict[str, tuple[str, ...]] = {
     "trim": ("", "", "frills", "apron", "cape"),
     "bottom": ("skirt", "pants", "shorts"),
     "bottom_color": tuple(CLOTHES_COLORS),
-    "legwear": ("", "black thighhighs", "white thighhighs", "striped thighhighs", "black pantyhose", "kneehighs"),
+    "legwear": (
+        "",
+        "black thighhighs",
+        "white thighhighs",
+        "striped thighhighs",
+        "black pantyhose",
+        "kneehighs",
+    ),
     "footwear": ("boots", "shoes", "sandals", "barefoot"),
     "tail": ("", "", "", "", "cat tail"),
 }
@@ -64,8 +74,8 @@ SHOT_CHOICES: dict[str, tuple[str, ...]] = {
     "pose": ("", "", "arms up", "hand on own hip", "waving", "arms behind back"),
     "view": ("", "", "", "", "from side", "from behind"),
 }
-# Never drawn while the base model is trained, so that a character can have something truly new to it.
-# The tagger knows it: real taggers know more of the world than the base someone trains on.
+# Never drawn while the base model is trained, so that a character can have something truly new to
+# it. The tagger knows it: real taggers know more of the world than the base someone trains on.
 WITHHELD = {"ornament": ("crescent hair ornament",)}
 
 
@@ -128,14 +138,22 @@ def random_character(rng: random.Random, withheld: bool = False) -> Character:
 
 def possible(look: Character) -> Character:
     """The same doll without the combinations that cannot be drawn or seen together."""
-    if look.headwear in ("witch hat", "beret", "straw hat"):  # a hat covers what sits on the crown of the head
+    if look.headwear in (
+        "witch hat",
+        "beret",
+        "straw hat",
+    ):  # a hat covers what sits on the crown of the head
         covered_ears = look.ears if look.ears == "pointy ears" else ""
-        covered_style = "" if look.hair_style in ("single hair bun", "double bun") else look.hair_style
+        covered_style = (
+            "" if look.hair_style in ("single hair bun", "double bun") else look.hair_style
+        )
         look = replace(look, ears=covered_ears, hair_style=covered_style)
     if look.bangs == "hair over one eye" and look.eyewear == "eyepatch":
         look = replace(look, eyewear="")
     if look.top == "kimono":
-        look = replace(look, sleeves="wide sleeves", neck="", trim=look.trim if look.trim == "frills" else "")
+        look = replace(
+            look, sleeves="wide sleeves", neck="", trim=look.trim if look.trim == "frills" else ""
+        )
     if look.top == "dress" and look.neck in ("necktie",):
         look = replace(look, neck="bowtie")
     if look.top in ("dress", "kimono"):
@@ -152,7 +170,9 @@ def possible(look: Character) -> Character:
 
 
 def random_shot(rng: random.Random, aspect: float = 1.0) -> Shot:
-    """A random shot; `aspect` is width / height (a wide picture rarely shows a whole standing body)."""
+    """A random shot; `aspect` is width / height (a wide picture rarely shows a whole standing
+    body).
+    """
     traits = {name: rng.choice(values) for name, values in SHOT_CHOICES.items()}
     if aspect > 1.2 and traits["framing"] == "full body":
         traits["framing"] = rng.choice(("upper body", "portrait"))
@@ -162,7 +182,9 @@ def random_shot(rng: random.Random, aspect: float = 1.0) -> Shot:
 
 
 def tags_of(look: Character, shot: Shot) -> list[str]:
-    """The Danbooru-style tags that this picture shows, count first, then the head, then downwards."""
+    """The Danbooru-style tags that this picture shows, count first, then the head, then
+    downwards.
+    """
     behind, portrait = shot.view == "from behind", shot.framing == "portrait"
     full = shot.framing == "full body"
     tags = ["1girl", "solo", *_hair_tags(look, full), look.ears, look.headwear, look.ornament]
@@ -184,7 +206,11 @@ def tags_of(look: Character, shot: Shot) -> list[str]:
         tags += [look.trim if look.trim == "cape" or (not behind and look.trim == "apron") else ""]
     if full:
         tags += ["frills" if look.trim == "frills" else ""]
-        tags += [look.bottom, f"{look.bottom_color} {look.bottom}"] if look.bottom and not hidden else []
+        tags += (
+            [look.bottom, f"{look.bottom_color} {look.bottom}"]
+            if look.bottom and not hidden
+            else []
+        )
         tags += [*_leg_tags(look), look.footwear, look.tail]
     tags += [shot.framing, shot.pose, shot.view or "looking at viewer"]
     tags += ["simple background" if shot.background.endswith("background") else "", shot.background]
@@ -193,7 +219,11 @@ def tags_of(look: Character, shot: Shot) -> list[str]:
 
 def _hair_tags(look: Character, full: bool) -> list[str]:
     very_long = look.hair_length == "very long hair"
-    length = ["long hair", "very long hair"] if very_long and full else ["long hair" if very_long else look.hair_length]
+    length = (
+        ["long hair", "very long hair"]
+        if very_long and full
+        else ["long hair" if very_long else look.hair_length]
+    )
     if look.hair_style in ("single hair bun", "double bun"):
         length.append("hair bun")
     return [f"{look.hair_color} hair", *length, look.hair_style]
@@ -217,8 +247,19 @@ def all_tags() -> list[str]:
             if value and part not in ("hair_color", "eye_color", "top_color", "bottom_color"):
                 seen[value] = None
     nouns = [("hair", HAIR_COLORS), ("eyes", EYE_COLORS)]
-    nouns += [(top, CLOTHES_COLORS) for top in ("shirt", "sweater", "dress", "kimono", "skirt", "pants", "shorts")]
+    nouns += [
+        (top, CLOTHES_COLORS)
+        for top in ("shirt", "sweater", "dress", "kimono", "skirt", "pants", "shorts")
+    ]
     for noun, colors in nouns:
         seen |= dict.fromkeys(f"{color} {noun}" for color in colors)
-    extra = ("1girl", "solo", "hair bun", "wide sleeves", "thighhighs", "pantyhose", "looking at viewer")
+    extra = (
+        "1girl",
+        "solo",
+        "hair bun",
+        "wide sleeves",
+        "thighhighs",
+        "pantyhose",
+        "looking at viewer",
+    )
     return list(seen | dict.fromkeys((*extra, "simple background")))

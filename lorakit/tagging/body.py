@@ -1,12 +1,13 @@
 """Body order: tags from feet to head, then what surrounds the person, as the guide sorts its lists.
 
-A picture that shows only the upper half then loses a run of tags at the front of the list, easy to see and drop.
-`body.csv` holds phrases and their regions. A tag belongs where the longest phrase at its END belongs (`striped
-thighhighs` -> thighhighs -> legs), so the table holds nouns, and whole tags only where the noun misleads
-(`hand on own hip` is a pose). A phrase ending in ` *` speaks for every tag that begins so (`holding *`).
+A picture that shows only the upper half then loses a run of tags at the front of the list, easy to
+see and drop. `body.csv` holds phrases and their regions. A tag belongs where the longest phrase at
+its END belongs (`striped thighhighs` -> thighhighs -> legs), so the table holds nouns, and whole
+tags only where the noun misleads (`hand on own hip` is a pose). A phrase ending in ` *` speaks for
+every tag that begins so (`holding *`).
 
-Measured on the 8,106 general tags of the WD v3 vocabulary: 94.5 % of the tags and 99.2 % of their uses on
-Danbooru find a phrase; the rest counts as objects, which most of it is.
+Measured on the 8,106 general tags of the WD v3 vocabulary: 94.5 % of the tags and 99.2 % of their
+uses on Danbooru find a phrase; the rest counts as objects, which most of it is.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def check_region(name: str, where: str) -> str:
 
 
 def region(tag: str, overrides: Mapping[str, str] | None = None) -> str:
-    """The region that `tag` belongs to, one of REGIONS; `overrides` (tag -> region) are the user's own."""
+    """The region that `tag` belongs to, one of REGIONS; `overrides` (tag -> region) are the user's
+    own.
+    """
     name = key(tag)
     if overrides:
         own = {key(other): value for other, value in overrides.items()}
@@ -64,8 +67,13 @@ def region(tag: str, overrides: Mapping[str, str] | None = None) -> str:
 
 
 def body_order(tags: Iterable[str], overrides: Mapping[str, str] | None = None) -> list[str]:
-    """`tags` from feet to head; those of one region keep their order, and so do the parts between `|||`."""
-    own = {key(tag): check_region(value, f"Region of '{tag}'") for tag, value in (overrides or {}).items()}
+    """`tags` from feet to head; those of one region keep their order, and so do the parts between
+    `|||`.
+    """
+    own = {
+        key(tag): check_region(value, f"Region of '{tag}'")
+        for tag, value in (overrides or {}).items()
+    }
     parts: list[list[str]] = [[]]
     for tag in tags:
         parts += [[tag], []] if tag == SEPARATOR else []
@@ -87,7 +95,9 @@ def known_region(name: str) -> str | None:
 
 
 def _by_phrase(words: list[str]) -> str | None:
-    """The whole name, else the longest known beginning (`holding *`), else the longest known end."""
+    """The whole name, else the longest known beginning (`holding *`), else the longest known
+    end.
+    """
     table = _table()
     if " ".join(words) in table:
         return table[" ".join(words)]

@@ -1,6 +1,8 @@
-"""The user's own list, kept across projects: what a tag is replaced by, where it belongs on the body, and why.
+"""The user's own list, kept across projects: what a tag is replaced by, where it belongs on the
+body, and why.
 
-It lives beside the projects as `glossary.csv` (tag, replacement, region, note), which a spreadsheet opens too:
+It lives beside the projects as `glossary.csv` (tag, replacement, region, note), which a spreadsheet
+opens too:
 
     tag,replacement,region,note
     horns,"hair ornament, yellow hair ornament",,the tagger takes her combs for horns
@@ -29,7 +31,9 @@ REMOVE = "-"
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: `replacement` is a caption's worth of tags, '' (keep the tag) or '-' (remove it)."""
+    """One line: `replacement` is a caption's worth of tags, '' (keep the tag) or '-' (remove
+    it).
+    """
 
     tag: str
     replacement: str = ""
@@ -53,7 +57,8 @@ def glossary_of(entries: Iterable[Entry]) -> dict[str, Entry]:
 def load(file: Path | None = None) -> dict[str, Entry]:
     """The glossary in `file` (default: the user's), empty when there is none.
 
-    Columns may come in any order, split by commas or semicolons, and others are passed over. Raises SettingsError.
+    Columns may come in any order, split by commas or semicolons, and others are passed over. Raises
+    SettingsError.
     """
     file = file or path()
     if not file.exists():
@@ -61,12 +66,20 @@ def load(file: Path | None = None) -> dict[str, Entry]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The glossary {file} cannot be read ({error}). Save it as a CSV file in UTF-8.") from error
+        raise SettingsError(
+            f"The glossary {file} cannot be read ({error}). Save it as a CSV file in UTF-8."
+        ) from error
     first = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
+    rows = csv.DictReader(
+        io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ","
+    )
     if "tag" not in (rows.fieldnames or ()):
-        raise SettingsError(f"The first line of the glossary {file} must name its columns: {', '.join(COLUMNS)}.")
-    return glossary_of(_entry(row, f"{file} line {rows.line_num}") for row in rows if (row["tag"] or "").strip())
+        raise SettingsError(
+            f"The first line of the glossary {file} must name its columns: {', '.join(COLUMNS)}."
+        )
+    return glossary_of(
+        _entry(row, f"{file} line {rows.line_num}") for row in rows if (row["tag"] or "").strip()
+    )
 
 
 def _entry(row: Mapping[str, str | None], where: str) -> Entry:

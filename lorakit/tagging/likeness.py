@@ -1,4 +1,6 @@
-"""Likeness: the share of base tags that the tagger finds in previews prompted by the activation tag alone."""
+"""Likeness: the share of base tags that the tagger finds in previews prompted by the activation tag
+alone.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from .tags import likeness
 
 
 def scorer(settings: TaggingSettings) -> Callable[[Sequence[Image.Image]], float] | None:
-    """A function that measures the likeness of previews with the project's first tagger; None without base tags."""
+    """A function that measures the likeness of previews with the project's first tagger; None
+    without base tags.
+    """
     if not settings.base_tags:
         return None
     tagger = taggers.load(settings.tagger.split(",")[0].strip())
@@ -20,7 +24,8 @@ def scorer(settings: TaggingSettings) -> Callable[[Sequence[Image.Image]], float
 
     def score(pictures: Sequence[Image.Image]) -> float:
         found = [
-            [tag for tag, value in scores.items() if value >= threshold] for scores in tagger.scores(list(pictures))
+            [tag for tag, value in scores.items() if value >= threshold]
+            for scores in tagger.scores(list(pictures))
         ]
         return likeness(found, settings.base_tags)
 

@@ -1,7 +1,9 @@
-"""What the taggers said, kept by picture content, so that thresholds and lists can change without running them again.
+"""What the taggers said, kept by picture content, so that thresholds and lists can change without
+running them again.
 
-One packed file a tagger in the project's `output/`: it survives a disconnect, and a renamed, moved or copied picture
-keeps its scores. It is made again when it is missing, damaged, or comes from other weights.
+One packed file a tagger in the project's `output/`: it survives a disconnect, and a renamed, moved
+or copied picture keeps its scores. It is made again when it is missing, damaged, or comes from
+other weights.
 """
 
 from __future__ import annotations
@@ -38,12 +40,16 @@ class Scorer(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def scores(self, images: Sequence[Path], progress: Progress = ...) -> list[dict[str, float]]: ...
+    def scores(
+        self, images: Sequence[Path], progress: Progress = ...
+    ) -> list[dict[str, float]]: ...
 
 
 @dataclass
 class Kept:
-    """`pictures`: scores by content hash. `files`: path -> (size, mtime_ns, hash), to spare reading files again."""
+    """`pictures`: scores by content hash. `files`: path -> (size, mtime_ns, hash), to spare reading
+    files again.
+    """
 
     pictures: dict[str, dict[str, float]] = field(default_factory=dict)
     files: dict[str, tuple[int, int, str]] = field(default_factory=dict)
@@ -57,11 +63,17 @@ def scores_file(project: Project, name: str) -> Path:
 def score(
     project: Project, tagger: Scorer, paths: Sequence[Path], progress: Progress = silent
 ) -> list[dict[str, float]]:
-    """The tagger's scores for each picture, from the kept ones where there are any. Raises DatasetError."""
+    """The tagger's scores for each picture, from the kept ones where there are any. Raises
+    DatasetError.
+    """
     file = scores_file(project, tagger.name)
     kept = load(file, tagger.identity)
     hashes = [_hash(path, kept) for path in paths]
-    todo = {digest: path for digest, path in zip(hashes, paths, strict=True) if digest not in kept.pictures}
+    todo = {
+        digest: path
+        for digest, path in zip(hashes, paths, strict=True)
+        if digest not in kept.pictures
+    }
     if todo:
         try:
             _run(tagger, todo, kept, lambda: save(file, tagger.identity, kept), progress)
@@ -70,7 +82,13 @@ def score(
     return [dict(kept.pictures[digest]) for digest in hashes]
 
 
-def _run(tagger: Scorer, todo: dict[str, Path], kept: Kept, save_now: Callable[[], object], progress: Progress) -> None:
+def _run(
+    tagger: Scorer,
+    todo: dict[str, Path],
+    kept: Kept,
+    save_now: Callable[[], object],
+    progress: Progress,
+) -> None:
     items, saved = list(todo.items()), time.monotonic()
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
@@ -78,7 +96,9 @@ def _run(tagger: Scorer, todo: dict[str, Path], kept: Kept, save_now: Callable[[
         def part(what: str, done: int, total: int, before: int = start) -> None:
             progress(what, before + done, len(items))
 
-        for (digest, _), found in zip(chunk, tagger.scores([path for _, path in chunk], part), strict=True):
+        for (digest, _), found in zip(
+            chunk, tagger.scores([path for _, path in chunk], part), strict=True
+        ):
             kept.pictures[digest] = {tag: round(value, 4) for tag, value in found.items()}
         if time.monotonic() - saved > SAVE_EVERY:
             save_now()
@@ -103,10 +123,20 @@ def load(file: Path, identity: str) -> Kept:
             values = json.load(stream)
         if values["tagger"] != identity:
             return Kept()
-        return Kept(values["pictures"], {name: tuple(entry) for name, entry in values["files"].items()})
+        return Kept(
+            values["pictures"], {name: tuple(entry) for name, entry in values["files"].items()}
+        )
     except FileNotFoundError:
         return Kept()
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         log.warning("%s is damaged (%s); its pictures are tagged again.", file, error)
         return Kept()
 

@@ -1,7 +1,9 @@
-"""The LoRA weights while training: put on the base through peft, read off it and back in under kohya's names.
+"""The LoRA weights while training: put on the base through peft, read off it and back in under
+kohya's names.
 
-Modules are targeted by their path, never by class name: transformers renames classes, and a trainer that went by
-them once left all text-encoder attention untrained without a word (sd-scripts issue 1952).
+Modules are targeted by their path, never by class name: transformers renames classes, and a trainer
+that went by them once left all text-encoder attention untrained without a word (sd-scripts issue
+1952).
 """
 
 from __future__ import annotations
@@ -27,27 +29,37 @@ NAME = "lorakit"  # peft's name for the adapter
 UNET_TARGET = re.compile(
     r".*attentions\.\d+\.(proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2)))"
 )
-TEXT_TARGET = re.compile(r"(text_model\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
+TEXT_TARGET = re.compile(
+    r"(text_model\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
+)
 
 Modules = Mapping[str, torch.nn.Module]
 
 
 def targets(part: str, module: torch.nn.Module) -> list[str]:
-    """The paths of the modules of a part that get a LoRA: attention, feed-forward and projections."""
+    """The paths of the modules of a part that get a LoRA: attention, feed-forward and
+    projections.
+    """
     pattern = UNET_TARGET if part == "unet" else TEXT_TARGET
     return [
-        path for path, child in module.named_modules() if pattern.fullmatch(path) and isinstance(child, torch.nn.Linear)
+        path
+        for path, child in module.named_modules()
+        if pattern.fullmatch(path) and isinstance(child, torch.nn.Linear)
     ]
 
 
 def expected_count(part: str, config: Mapping[str, object]) -> int:
-    """How many modules a part of this configuration must have: 722 for SDXL's U-Net, 72 and 192 for its encoders."""
+    """How many modules a part of this configuration must have: 722 for SDXL's U-Net, 72 and 192 for
+    its encoders.
+    """
     if part != "unet":
         return 6 * int(config["num_hidden_layers"])  # type: ignore[call-overload]
     depths = list(config["transformer_layers_per_block"])  # type: ignore[call-overload]
     per_stage = list(config["down_block_types"])  # type: ignore[call-overload]
     layers = int(config["layers_per_block"])  # type: ignore[call-overload]
-    stages = [depth for depth, kind in zip(depths, per_stage, strict=True) if kind.startswith("CrossAttn")]
+    stages = [
+        depth for depth, kind in zip(depths, per_stage, strict=True) if kind.startswith("CrossAttn")
+    ]
     transformers = [(depth, 2 * layers + 1) for depth in stages] + [
         (depths[-1], 1)
     ]  # down, up (one more), and the middle
@@ -55,7 +67,8 @@ def expected_count(part: str, config: Mapping[str, object]) -> int:
 
 
 def add_adapter(parts: Modules, rank: int, alpha: float, seed: int) -> None:
-    """Puts a LoRA on every target of `parts`; its weights are float32, A random (Kaiming), B zero: no effect yet.
+    """Puts a LoRA on every target of `parts`; its weights are float32, A random (Kaiming), B zero:
+    no effect yet.
 
     Raises TrainingError if a part has another number of targets than its configuration says.
     """
@@ -66,7 +79,8 @@ def add_adapter(parts: Modules, rank: int, alpha: float, seed: int) -> None:
         wanted = expected_count(part, config)
         if len(paths) != wanted:
             raise TrainingError(
-                f"{part} has {len(paths)} trainable modules where {wanted} were expected; this release of its "
+                f"{part} has {len(paths)} trainable modules where {wanted} were expected; this "
+                "release of its "
                 "library is not supported."
             )
         inject(module, paths, rank, alpha)
@@ -74,9 +88,12 @@ def add_adapter(parts: Modules, rank: int, alpha: float, seed: int) -> None:
 
 def inject(module: torch.nn.Module, paths: list[str], rank: int, alpha: float) -> None:
     """One LoRA of `rank` on each of `paths`."""
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=0.0, bias="none")
-    # peft asks every quantisation library it knows before it takes its own layer, and its question about torchao raises
-    # on Colab's image (torchao 0.10). Registering the layer is peft's documented way to be asked first.
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=0.0, bias="none"
+    )
+    # peft asks every quantisation library it knows before it takes its own layer, and its question
+    # about torchao raises on Colab's image (torchao 0.10). Registering the layer is peft's
+    # documented way to be asked first.
     config._register_custom_module({torch.nn.Linear: lora_layer.Linear})
     inject_adapter_in_model(config, module, adapter_name=NAME)
     for name, parameter in module.named_parameters():
@@ -93,11 +110,17 @@ def lora_modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module
 
 def trainable(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     """The LoRA weights of a part, in a fixed order."""
-    return [p for _, layer in lora_modules(module) for p in (layer.lora_A[NAME].weight, layer.lora_B[NAME].weight)]
+    return [
+        p
+        for _, layer in lora_modules(module)
+        for p in (layer.lora_A[NAME].weight, layer.lora_B[NAME].weight)
+    ]
 
 
 def tensors(parts: Modules, dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
-    """The LoRA under kohya's names: `lora_down.weight`, `lora_up.weight` and `alpha` of every module."""
+    """The LoRA under kohya's names: `lora_down.weight`, `lora_up.weight` and `alpha` of every
+    module.
+    """
     found = {}
     for part, module in parts.items():
         for path, layer in lora_modules(module):
@@ -162,7 +185,8 @@ def load_adapter(parts: Modules, path: Path) -> None:
     if left:
         some = ", ".join(sorted(left)[:5])
         raise LoraFileError(
-            f"{path} has {len(left)} tensors that this base has no place for ({some} ...). It was made for "
+            f"{path} has {len(left)} tensors that this base has no place for ({some} ...). It was "
+            "made for "
             "another kind of model."
         )
 
@@ -172,7 +196,8 @@ def _fill(layer: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, pa
     weight_a, weight_b = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
     if up is None or down.shape != weight_a.shape or up.shape != weight_b.shape:
         raise LoraFileError(
-            f"{path}: {name} does not fit this base (its shapes differ). It was made for another kind of model."
+            f"{path}: {name} does not fit this base (its shapes differ). It was made for another "
+            "kind of model."
         )
     weight_a.data.copy_(down)
     weight_b.data.copy_(up)
@@ -182,8 +207,12 @@ def _fill(layer: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, pa
 
 
 @torch.no_grad()
-def merged_weight(weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, alpha: float) -> torch.Tensor:
-    """What every other tool makes of a LoRA: weight + up @ down * alpha / rank (Hu et al. 2021, section 4.1)."""
+def merged_weight(
+    weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, alpha: float
+) -> torch.Tensor:
+    """What every other tool makes of a LoRA: weight + up @ down * alpha / rank (Hu et al. 2021,
+    section 4.1).
+    """
     return weight + (up.to(weight) @ down.to(weight)) * (alpha / down.shape[0])
 
 

@@ -1,7 +1,7 @@
 """Latents of every picture, made once: the posterior's mean and deviation, kept in one packed file.
 
-Each is keyed by the picture's content, its placement and the VAE, so a stale one is never used. At every step a fresh
-sample is drawn from the posterior.
+Each is keyed by the picture's content, its placement and the VAE, so a stale one is never used. At
+every step a fresh sample is drawn from the posterior.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def pixels(path: Path, placement: Placement) -> torch.Tensor:
     """The picture as its bucket shows it: (3, height, width) float32 in -1..1."""
     image = open_image(path).resize(placement.resized, Image.Resampling.LANCZOS)
     width, height = placement.bucket
-    image = image.crop((placement.left, placement.top, placement.left + width, placement.top + height))
+    image = image.crop(
+        (placement.left, placement.top, placement.left + width, placement.top + height)
+    )
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 
@@ -50,7 +52,9 @@ def key(content: bytes, placement: Placement, vae_id: str) -> str:
 def vae_identity(vae: AutoencoderKL) -> str:
     """Tells VAEs apart by their first and last encoder weights."""
     ends = (vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, vae.quant_conv.weight)
-    return hashlib.sha256(b"".join(w.detach().float().cpu().numpy().tobytes() for w in ends)).hexdigest()
+    return hashlib.sha256(
+        b"".join(w.detach().float().cpu().numpy().tobytes() for w in ends)
+    ).hexdigest()
 
 
 def latents(
@@ -61,12 +65,17 @@ def latents(
     progress: Progress = silent,
     batch: int = 4,
 ) -> list[torch.Tensor]:
-    """For each picture a tensor (2, 4, height / 8, width / 8): mean and deviation, unscaled, float16.
+    """For each picture a tensor (2, 4, height / 8, width / 8): mean and deviation, unscaled,
+    float16.
 
-    What `store` holds already is not made again. Raises DatasetError naming a picture whose latents are not finite.
+    What `store` holds already is not made again. Raises DatasetError naming a picture whose latents
+    are not finite.
     """
     vae_id = vae_identity(vae)
-    keys = [key(p.path.read_bytes(), placement, vae_id) for p, placement in zip(pictures, placements, strict=True)]
+    keys = [
+        key(p.path.read_bytes(), placement, vae_id)
+        for p, placement in zip(pictures, placements, strict=True)
+    ]
     known = _read(store, set(keys))
     by_bucket: dict[tuple[int, int], list[int]] = {}
     for i, placement in enumerate(placements):
@@ -76,18 +85,23 @@ def latents(
     for indices in by_bucket.values():
         for start in range(0, len(indices), batch):
             rows = indices[start : start + batch]
-            made = _encode(vae, torch.stack([pixels(pictures[i].path, placements[i]) for i in rows]))
+            made = _encode(
+                vae, torch.stack([pixels(pictures[i].path, placements[i]) for i in rows])
+            )
             for i, latent in zip(rows, made, strict=True):
                 if not torch.isfinite(latent).all():
                     raise DatasetError(
-                        f"{pictures[i].path} gives latents that are not numbers with this VAE. Remove the "
+                        f"{pictures[i].path} gives latents that are not numbers with this VAE. "
+                        "Remove the "
                         "picture, or use a VAE in fp32."
                     )
                 known[keys[i]] = latent
             done += len(rows)
             progress("Encoding pictures", done, missing)
     if missing:
-        write_safely(store, lambda path: save_file({k: known[k] for k in dict.fromkeys(keys)}, path))
+        write_safely(
+            store, lambda path: save_file({k: known[k] for k in dict.fromkeys(keys)}, path)
+        )
     return [known[k] for k in keys]
 
 
@@ -98,7 +112,9 @@ def _encode(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
 
 
 def _read(store: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
-    """The wanted latents that the file has; a damaged file counts as empty, its content can be made again."""
+    """The wanted latents that the file has; a damaged file counts as empty, its content can be made
+    again.
+    """
     if not store.exists():
         return {}
     try:

@@ -8,7 +8,9 @@ from .config import TrainingSettings
 
 
 def shown_caption(caption: str, settings: TrainingSettings, rng: random.Random) -> str:
-    """The caption with its first `keep_tags` tags in place, the others shuffled and thinned as the settings say."""
+    """The caption with its first `keep_tags` tags in place, the others shuffled and thinned as the
+    settings say.
+    """
     if rng.random() < settings.caption_dropout:
         return ""
     tags = [tag.strip() for tag in caption.split(",") if tag.strip()]

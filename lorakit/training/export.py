@@ -1,4 +1,6 @@
-"""The LoRA file: kohya's SDXL names, fp16, with the metadata that A1111, Forge, ComfyUI and Civitai read."""
+"""The LoRA file: kohya's SDXL names, fp16, with the metadata that A1111, Forge, ComfyUI and Civitai
+read.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ Tensors = Mapping[str, torch.Tensor]
 def tag_frequencies(captions: Sequence[str]) -> dict[str, int]:
     """How often each tag occurs, lower-cased as kohya writes it, most frequent first."""
     return dict(
-        Counter(tag.strip().lower() for caption in captions for tag in caption.split(",") if tag.strip()).most_common()
+        Counter(
+            tag.strip().lower() for caption in captions for tag in caption.split(",") if tag.strip()
+        ).most_common()
     )
 
 
@@ -41,7 +45,8 @@ def metadata(
     started: float,
     finished: float,
 ) -> dict[str, str]:
-    """What the file says of itself: kohya's `ss_*` keys, `modelspec.*`, and lorakit's whole settings under one key.
+    """What the file says of itself: kohya's `ss_*` keys, `modelspec.*`, and lorakit's whole
+    settings under one key.
 
     A1111 shows a file to SDXL models only if `ss_base_model_version` begins with `sdxl_`.
     """
@@ -86,7 +91,9 @@ def metadata(
         "ss_seed": settings.seed,
         "ss_training_started_at": started,
         "ss_training_finished_at": finished,
-        "ss_dataset_dirs": json.dumps({folder: {"n_repeats": plan.repeats, "img_count": len(plan.placements)}}),
+        "ss_dataset_dirs": json.dumps(
+            {folder: {"n_repeats": plan.repeats, "img_count": len(plan.placements)}}
+        ),
         "ss_tag_frequency": json.dumps({folder: tag_frequencies(captions)}),
         "ss_bucket_info": json.dumps({"buckets": sizes}),
         "modelspec.sai_model_spec": "1.0.1",
@@ -95,7 +102,9 @@ def metadata(
         "modelspec.implementation_version": f"lorakit/{__version__}",
         "modelspec.title": name,
         "modelspec.resolution": f"{settings.resolution}x{settings.resolution}",
-        "modelspec.date": datetime.datetime.fromtimestamp(finished, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+        "modelspec.date": datetime.datetime.fromtimestamp(finished, datetime.UTC).strftime(
+            "%Y-%m-%dT%H:%M:%S"
+        ),
         "modelspec.prediction_type": "epsilon" if prediction == "epsilon" else "v",
         "modelspec.trigger_phrase": activation_tag,
         "lorakit.settings": json.dumps(to_mapping(settings)),
@@ -104,8 +113,10 @@ def metadata(
 
 
 def hashes(tensors: Tensors, details: Mapping[str, str]) -> dict[str, str]:
-    """Kohya's two hashes: sha256 of the tensor data alone (the "addnet hash", Civitai's AutoV3 begins with it), and the
-    legacy one, eight digits of a fixed window of the file. Both are taken over the file with `ss_*` metadata only."""
+    """Kohya's two hashes: sha256 of the tensor data alone (the "addnet hash", Civitai's AutoV3
+    begins with it), and the legacy one, eight digits of a fixed window of the file. Both are taken
+    over the file with `ss_*` metadata only.
+    """
     ours = {key: value for key, value in details.items() if key.startswith("ss_")}
     data = save(dict(tensors), ours)
     body = data[8 + int.from_bytes(data[:8], "little") :]

@@ -25,7 +25,9 @@ SHOWN = (
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Kind, size, number of modules by part, ranks and metadata. Raises LoraFileError or BaseModelError."""
+    """Kind, size, number of modules by part, ranks and metadata. Raises LoraFileError or
+    BaseModelError.
+    """
     if not path.is_file():
         raise LoraFileError(f"There is no file at {path}. Give a .safetensors file.")
     keys, metadata = single_file.header(path)
@@ -40,12 +42,17 @@ def describe(path: Path) -> dict[str, Any]:
 def _lora(path: Path, keys: list[str]) -> dict[str, Any]:
     modules = Counter(key.split("_", 2)[1] for key in keys if key.endswith(".lora_down.weight"))
     with safe_open(path, framework="pt") as file:
-        ranks = Counter(file.get_slice(key).get_shape()[0] for key in keys if key.endswith(".lora_down.weight"))
+        ranks = Counter(
+            file.get_slice(key).get_shape()[0] for key in keys if key.endswith(".lora_down.weight")
+        )
     return {"modules": dict(modules), "ranks": dict(ranks)}
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = [f"{result['file']}: {result['kind']}, {result['bytes'] / 1e6:.1f} MB, {result['tensors']} tensors"]
+    lines = [
+        f"{result['file']}: {result['kind']}, {result['bytes'] / 1e6:.1f} MB, {result['tensors']} "
+        "tensors"
+    ]
     for name in ("modules", "ranks"):
         if name in result:
             lines.append(f"  {name}: " + ", ".join(f"{k} ({v})" for k, v in result[name].items()))
@@ -53,5 +60,7 @@ def _text(result: dict[str, Any]) -> str:
     frequency = json.loads(result["metadata"].get("ss_tag_frequency") or "{}")
     tags = Counter({tag: count for folder in frequency.values() for tag, count in folder.items()})
     if tags:
-        lines.append("  tags: " + ", ".join(f"{tag} ({count})" for tag, count in tags.most_common(12)))
+        lines.append(
+            "  tags: " + ", ".join(f"{tag} ({count})" for tag, count in tags.most_common(12))
+        )
     return "\n".join(lines)

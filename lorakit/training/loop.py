@@ -22,7 +22,9 @@ from .text import encode_captions
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step is done. `step` counts from 1 to `steps`; `seconds` is the time spent in steps so far."""
+    """One step is done. `step` counts from 1 to `steps`; `seconds` is the time spent in steps so
+    far.
+    """
 
     step: int
     steps: int
@@ -46,12 +48,19 @@ Event = StepDone | EpochDone
 
 
 def trained_parts(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.Module]:
-    """The parts that get a LoRA: those whose learning rate is not 0. Raises TrainingError if there is none."""
-    rates = {"unet": settings.unet_lr, "te1": settings.text_encoder_lr, "te2": settings.text_encoder_lr}
+    """The parts that get a LoRA: those whose learning rate is not 0. Raises TrainingError if there
+    is none.
+    """
+    rates = {
+        "unet": settings.unet_lr,
+        "te1": settings.text_encoder_lr,
+        "te2": settings.text_encoder_lr,
+    }
     parts = {part: module for part, module in base.parts.items() if rates[part]}
     if not parts:
         raise TrainingError(
-            "unet_lr and text_encoder_lr are both 0, so there is nothing to train. Set at least one above 0."
+            "unet_lr and text_encoder_lr are both 0, so there is nothing to train. Set at least "
+            "one above 0."
         )
     return parts
 
@@ -70,8 +79,14 @@ def train(
     Raises TrainingError when the loss stops being a number.
     """
     parts = trained_parts(base, settings)
-    rates = {"unet": settings.unet_lr, "te1": settings.text_encoder_lr, "te2": settings.text_encoder_lr}
-    groups = [{"params": adapter.trainable(module), "lr": rates[part]} for part, module in parts.items()]
+    rates = {
+        "unet": settings.unet_lr,
+        "te1": settings.text_encoder_lr,
+        "te2": settings.text_encoder_lr,
+    }
+    groups = [
+        {"params": adapter.trainable(module), "lr": rates[part]} for part, module in parts.items()
+    ]
     parameters = [p for module in parts.values() for p in adapter.trainable(module)]
     optimizer = make_optimizer(settings, groups, device)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -86,7 +101,9 @@ def train(
         for rows in batches(plan, epoch, settings.seed):
             began = time.monotonic()
             rng = random.Random(settings.seed * 1_000_003 + step)
-            x = torch.stack([cache.sample(latents[i], base.vae.config.scaling_factor, generator) for i in rows])
+            x = torch.stack(
+                [cache.sample(latents[i], base.vae.config.scaling_factor, generator) for i in rows]
+            )
             texts = [shown_caption(captions[i], settings, rng) for i in rows]
             ids = torch.tensor([plan.placements[i].time_ids for i in rows], dtype=torch.float32)
             loss = batch_loss(base, x, texts, ids, kept, settings, generator, device)
@@ -120,9 +137,15 @@ def batch_loss(
     t = torch.randint(0, len(kept), (len(x),), generator=generator)
     signal = kept[t]
     wanted = objective.target(x, noise, signal, base.prediction)
-    weight = objective.min_snr_weight(objective.snr(kept)[t], settings.min_snr_gamma, base.prediction)
+    weight = objective.min_snr_weight(
+        objective.snr(kept)[t], settings.min_snr_gamma, base.prediction
+    )
     noisy = objective.add_noise(x, noise, signal).to(device, base.unet.dtype)
-    with torch.autocast(device, base.unet.dtype) if base.unet.dtype != torch.float32 else nullcontext():
+    with (
+        torch.autocast(device, base.unet.dtype)
+        if base.unet.dtype != torch.float32
+        else nullcontext()
+    ):
         with nullcontext() if settings.text_encoder_lr else torch.no_grad():
             hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
         conditions = {"text_embeds": pooled, "time_ids": time_ids.to(device)}
@@ -131,16 +154,22 @@ def batch_loss(
 
 
 def _enter_training(base: Base, parts: dict[str, torch.nn.Module], checkpointing: bool) -> None:
-    """Training mode only matters for checkpointing: nothing in SDXL behaves otherwise while training."""
+    """Training mode only matters for checkpointing: nothing in SDXL behaves otherwise while
+    training.
+    """
     for part, module in parts.items():
         module.train()
         if checkpointing:
-            module.enable_gradient_checkpointing() if part == "unet" else module.gradient_checkpointing_enable()
+            if part == "unet":
+                module.enable_gradient_checkpointing()
+            else:
+                module.gradient_checkpointing_enable()
 
 
 def _check(loss: float, step: int) -> None:
     if loss != loss or loss in (float("inf"), float("-inf")):
         raise TrainingError(
-            f"The loss is not a number any more at step {step}. Lower unet_lr and text_encoder_lr to a third, or "
+            f"The loss is not a number any more at step {step}. Lower unet_lr and text_encoder_lr "
+            "to a third, or "
             "use precision fp32."
         )

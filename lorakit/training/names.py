@@ -1,8 +1,10 @@
-"""Kohya's names for SDXL's modules, and back: the names under which A1111, Forge, ComfyUI and Civitai read a LoRA.
+"""Kohya's names for SDXL's modules, and back: the names under which A1111, Forge, ComfyUI and
+Civitai read a LoRA.
 
-Inside lorakit a module is known by its part (`unet`, `te1`, `te2`) and its diffusers / transformers path. Kohya's
-files use the original SDXL ("SGM") block numbers for the U-Net and the `text_model.` level for both encoders, whether
-or not the transformers release at hand still has that level (5.6 and later dropped it from the first encoder).
+Inside lorakit a module is known by its part (`unet`, `te1`, `te2`) and its diffusers / transformers
+path. Kohya's files use the original SDXL ("SGM") block numbers for the U-Net and the `text_model.`
+level for both encoders, whether or not the transformers release at hand still has that level (5.6
+and later dropped it from the first encoder).
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import re
 
 PREFIXES = {"unet": "lora_unet", "te1": "lora_te1", "te2": "lora_te2"}
 
-# What is called differently below a ResNet block; transformer blocks have the same names in both worlds.
+# What is called differently below a ResNet block; transformer blocks have the same names in both
+# worlds.
 RESNET = {
     "conv1": "in_layers.2",
     "conv2": "out_layers.3",
@@ -32,7 +35,8 @@ ENDS = {
 
 
 def unet_to_sgm(path: str) -> str:
-    """A U-Net module's (or tensor's) SGM path from its diffusers path. Raises KeyError for an unknown one.
+    """A U-Net module's (or tensor's) SGM path from its diffusers path. Raises KeyError for an
+    unknown one.
 
     >>> unet_to_sgm("down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q")
     'input_blocks.4.1.transformer_blocks.0.attn1.to_q'
@@ -41,7 +45,8 @@ def unet_to_sgm(path: str) -> str:
         if path == ours or path.startswith(ours + "."):
             return theirs + path[len(ours) :]
     match = re.fullmatch(
-        r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", path
+        r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)",
+        path,
     )
     if match:
         side, block, kind, index, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
@@ -54,7 +59,9 @@ def unet_to_sgm(path: str) -> str:
 
 
 def _block(side: str, block: int, kind: str, index: int) -> str:
-    """SDXL has two ResNets a stage on the way down and three on the way up, so stages are three numbers apart."""
+    """SDXL has two ResNets a stage on the way down and three on the way up, so stages are three
+    numbers apart.
+    """
     if side == "down_blocks":
         number = 3 * (block + 1) if kind == "downsamplers" else 1 + 3 * block + index
         return f"input_blocks.{number}.{1 if kind == 'attentions' else 0}"

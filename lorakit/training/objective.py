@@ -1,6 +1,8 @@
-"""The loss: noise or velocity prediction over SDXL's schedule, weighted by signal-to-noise ratio. Pure functions.
+"""The loss: noise or velocity prediction over SDXL's schedule, weighted by signal-to-noise ratio.
+Pure functions.
 
-x_t = sqrt(kept) x_0 + sqrt(1 - kept) noise (Ho et al. 2020, eq. 4), `kept` being the cumulative product of alphas.
+x_t = sqrt(kept) x_0 + sqrt(1 - kept) noise (Ho et al. 2020, eq. 4), `kept` being the cumulative
+product of alphas.
 """
 
 from __future__ import annotations
@@ -12,8 +14,14 @@ import torch
 
 
 def kept_signal(scheduler: Mapping[str, Any]) -> torch.Tensor:
-    """The share of signal variance at each timestep, shape (1000,), float64; SDXL's "scaled linear" betas."""
-    start, end, count = scheduler["beta_start"], scheduler["beta_end"], scheduler["num_train_timesteps"]
+    """The share of signal variance at each timestep, shape (1000,), float64; SDXL's "scaled linear"
+    betas.
+    """
+    start, end, count = (
+        scheduler["beta_start"],
+        scheduler["beta_end"],
+        scheduler["num_train_timesteps"],
+    )
     betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, 0)
 
@@ -29,8 +37,12 @@ def add_noise(x: torch.Tensor, noise: torch.Tensor, kept: torch.Tensor) -> torch
     return kept.sqrt() * x + (1 - kept).sqrt() * noise
 
 
-def target(x: torch.Tensor, noise: torch.Tensor, kept: torch.Tensor, prediction: str) -> torch.Tensor:
-    """What to predict: the noise, or the velocity sqrt(kept) noise - sqrt(1 - kept) x (Salimans & Ho 2022)."""
+def target(
+    x: torch.Tensor, noise: torch.Tensor, kept: torch.Tensor, prediction: str
+) -> torch.Tensor:
+    """What to predict: the noise, or the velocity sqrt(kept) noise - sqrt(1 - kept) x (Salimans &
+    Ho 2022).
+    """
     if prediction == "epsilon":
         return noise
     if prediction == "v_prediction":
@@ -40,7 +52,9 @@ def target(x: torch.Tensor, noise: torch.Tensor, kept: torch.Tensor, prediction:
 
 
 def min_snr_weight(ratio: torch.Tensor, gamma: float, prediction: str) -> torch.Tensor:
-    """min-SNR-gamma weights (Hang et al. 2023): min(snr, gamma) / snr for noise, / (snr + 1) for velocity."""
+    """min-SNR-gamma weights (Hang et al. 2023): min(snr, gamma) / snr for noise, / (snr + 1) for
+    velocity.
+    """
     if not gamma:
         return torch.ones_like(ratio)
     return ratio.clamp(max=gamma) / (ratio if prediction == "epsilon" else ratio + 1)

@@ -12,11 +12,15 @@ from .config import TrainingSettings
 
 log = logging.getLogger(__name__)
 
-BETAS = (0.9, 0.99)  # second moment forgets sooner than Adam's default: runs here have hundreds of steps, not millions
+# The second moment forgets sooner than Adam's default: runs here have hundreds of steps, not
+# millions.
+BETAS = (0.9, 0.99)
 
 
 def rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
-    """The learning rate at `step` (from 0) as a share of the full one; `warmup` is a share of all steps."""
+    """The learning rate at `step` (from 0) as a share of the full one; `warmup` is a share of all
+    steps.
+    """
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / rising
@@ -30,7 +34,9 @@ def rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
     raise ValueError(f"schedule is '{schedule}'; it must be 'constant', 'linear' or 'cosine'")
 
 
-def make_optimizer(settings: TrainingSettings, groups: list[dict[str, Any]], device: str) -> torch.optim.Optimizer:
+def make_optimizer(
+    settings: TrainingSettings, groups: list[dict[str, Any]], device: str
+) -> torch.optim.Optimizer:
     """The optimiser named in the settings; each group has `params` and `lr`."""
     if settings.optimizer == "AdamW8bit":
         if device.startswith("cuda"):
@@ -38,11 +44,15 @@ def make_optimizer(settings: TrainingSettings, groups: list[dict[str, Any]], dev
                 from bitsandbytes.optim import AdamW8bit
             except (ImportError, OSError, RuntimeError) as error:
                 log.warning(
-                    "AdamW8bit needs bitsandbytes, which does not load here (%s): using AdamW, a little more memory.",
+                    "AdamW8bit needs bitsandbytes, which does not load here (%s): using AdamW, a "
+                    "little more memory.",
                     error,
                 )
             else:
                 return AdamW8bit(groups, betas=BETAS, weight_decay=settings.weight_decay)
         else:
-            log.warning("AdamW8bit needs a GPU: using AdamW in float32 instead; the result is the same or better.")
+            log.warning(
+                "AdamW8bit needs a GPU: using AdamW in float32 instead; the result is the same or "
+                "better."
+            )
     return torch.optim.AdamW(groups, betas=BETAS, weight_decay=settings.weight_decay)

@@ -1,4 +1,5 @@
-"""Bucket and step arithmetic: which picture is trained at which size, in which batch, and how many steps that makes.
+"""Bucket and step arithmetic: which picture is trained at which size, in which batch, and how many
+steps that makes.
 
 All pure; `steps = epochs x sum over buckets of ceil(pictures x repeats / batch)`, exactly.
 """
@@ -17,7 +18,8 @@ Size = tuple[int, int]  # width, height
 
 
 def bucket_sizes(resolution: int, step: int) -> list[Size]:
-    """The sizes that pictures may be trained at: about resolution² pixels, sides multiples of `step`.
+    """The sizes that pictures may be trained at: about resolution² pixels, sides multiples of
+    `step`.
 
     Sides run from half to twice the resolution (kohya's list, without its extreme ratios).
     """
@@ -31,14 +33,20 @@ def bucket_sizes(resolution: int, step: int) -> list[Size]:
 
 
 def choose_bucket(size: Size, buckets: Sequence[Size]) -> Size:
-    """The bucket whose shape is nearest: the least difference of the logarithms of width / height, then most pixels."""
+    """The bucket whose shape is nearest: the least difference of the logarithms of width / height,
+    then most pixels.
+    """
     shape = math.log(size[0] / size[1])
-    return min(buckets, key=lambda b: (round(abs(shape - math.log(b[0] / b[1])), 9), -b[0] * b[1], b))
+    return min(
+        buckets, key=lambda b: (round(abs(shape - math.log(b[0] / b[1])), 9), -b[0] * b[1], b)
+    )
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a picture is fitted into its bucket: scaled to cover it, then cropped in the middle. All in pixels."""
+    """How a picture is fitted into its bucket: scaled to cover it, then cropped in the middle. All
+    in pixels.
+    """
 
     original: Size
     resized: Size
@@ -48,8 +56,17 @@ class Placement:
 
     @property
     def time_ids(self) -> tuple[int, int, int, int, int, int]:
-        """SDXL's micro-conditioning: original height and width, crop top and left, target height and width."""
-        return (self.original[1], self.original[0], self.top, self.left, self.bucket[1], self.bucket[0])
+        """SDXL's micro-conditioning: original height and width, crop top and left, target height
+        and width.
+        """
+        return (
+            self.original[1],
+            self.original[0],
+            self.top,
+            self.left,
+            self.bucket[1],
+            self.bucket[0],
+        )
 
 
 def place(size: Size, buckets: Sequence[Size]) -> Placement:
@@ -57,7 +74,9 @@ def place(size: Size, buckets: Sequence[Size]) -> Placement:
     bucket = choose_bucket(size, buckets)
     scale = max(bucket[0] / size[0], bucket[1] / size[1])
     resized = (max(bucket[0], round(size[0] * scale)), max(bucket[1], round(size[1] * scale)))
-    return Placement(size, resized, (resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2, bucket)
+    return Placement(
+        size, resized, (resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2, bucket
+    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,9 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        return sum(math.ceil(count * self.repeats / self.batch_size) for count in self.buckets.values())
+        return sum(
+            math.ceil(count * self.repeats / self.batch_size) for count in self.buckets.values()
+        )
 
     @property
     def steps(self) -> int:
@@ -90,12 +111,15 @@ class Plan:
         here = f", about {duration(self.steps * seconds_per_step)} here" if seconds_per_step else ""
         pictures = f"{len(self.placements)} picture{'s' if len(self.placements) != 1 else ''}"
         return (
-            f"{pictures} x {self.repeats} repeats, batch {self.batch_size}: {self.steps_per_epoch} steps an epoch"
+            f"{pictures} x {self.repeats} repeats, batch {self.batch_size}: "
+            f"{self.steps_per_epoch} steps an epoch"
             f" x {self.epochs} epochs = {self.steps} steps{here}"
         )
 
 
-def make_plan(sizes: Sequence[Size], resolution: int, step: int, repeats: int, batch_size: int, epochs: int) -> Plan:
+def make_plan(
+    sizes: Sequence[Size], resolution: int, step: int, repeats: int, batch_size: int, epochs: int
+) -> Plan:
     """The plan for pictures of these sizes (width, height)."""
     buckets = bucket_sizes(resolution, step)
     return Plan(tuple(place(size, buckets) for size in sizes), repeats, batch_size, epochs)
@@ -104,7 +128,8 @@ def make_plan(sizes: Sequence[Size], resolution: int, step: int, repeats: int, b
 def aim(plan: Plan, target: int) -> Plan:
     """The same pictures and batch with repeats and epochs that come near to `target` steps.
 
-    Prefers about 10 epochs, the trainers' usual number: enough files to choose from, none too alike.
+    Prefers about 10 epochs, the trainers' usual number: enough files to choose from, none too
+    alike.
     """
     best: tuple[float, Plan] | None = None
     for repeats in range(1, max(2, target) + 1):
@@ -113,7 +138,9 @@ def aim(plan: Plan, target: int) -> Plan:
             break
         for epochs in sorted({max(1, target // steps_per_epoch), target // steps_per_epoch + 1}):
             off = abs(epochs * steps_per_epoch - target) / target
-            cost = 100 * off + 4 * abs(math.log(epochs / 10))  # a per cent off is worth a quarter more or fewer epochs
+            cost = 100 * off + 4 * abs(
+                math.log(epochs / 10)
+            )  # a per cent off is worth a quarter more or fewer epochs
             if best is None or cost < best[0]:
                 best = (cost, Plan(plan.placements, repeats, plan.batch_size, epochs))
     assert best is not None
@@ -121,7 +148,8 @@ def aim(plan: Plan, target: int) -> Plan:
 
 
 def batches(plan: Plan, epoch: int, seed: int) -> list[list[int]]:
-    """The batches of one epoch as lists of picture indices, one bucket a batch; the same for the same seed and epoch.
+    """The batches of one epoch as lists of picture indices, one bucket a batch; the same for the
+    same seed and epoch.
 
     Each picture is seen `repeats` times; what does not fill a batch makes a smaller one.
     """

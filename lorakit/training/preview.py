@@ -1,4 +1,6 @@
-"""Previews: pictures the model draws while it learns, always from the same seeds, and grids of them."""
+"""Previews: pictures the model draws while it learns, always from the same seeds, and grids of
+them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Prompt:
 
 
 def prompts(settings: PreviewSettings, activation_tag: str) -> list[Prompt]:
-    """The activation tag alone, `count` times, then the user's own prompts; each preview has the next seed."""
+    """The activation tag alone, `count` times, then the user's own prompts; each preview has the
+    next seed.
+    """
     texts = [activation_tag] * settings.count + list(settings.prompts)
     return [Prompt(text, settings.seed + i) for i, text in enumerate(texts)]
 
@@ -92,8 +96,12 @@ def _latents(
 
 def _decode(base: Base, latents: torch.Tensor) -> list[Image.Image]:
     """Pictures from scaled latents; the VAE works in float32, where SDXL's does not overflow."""
-    x = base.vae.decode(latents.to(base.vae.device, base.vae.dtype) / base.vae.config.scaling_factor).sample
-    pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    x = base.vae.decode(
+        latents.to(base.vae.device, base.vae.dtype) / base.vae.config.scaling_factor
+    ).sample
+    pixels = (
+        ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    )
     return [Image.fromarray(p) for p in pixels]
 
 
@@ -103,16 +111,27 @@ def grid(
     column_labels: Sequence[str] = (),
     tile: int = 256,
 ) -> Image.Image:
-    """Pictures in rows and columns with labels above and to the left; each fitted into a square of `tile` pixels."""
+    """Pictures in rows and columns with labels above and to the left; each fitted into a square of
+    `tile` pixels.
+    """
     font = ImageFont.load_default(max(12, tile // 14))
     side = tile * 2 // 5 if row_labels else 0
     above = [_wrapped(label, tile, font) for label in column_labels]
-    head = max((text.count("\n") + 1 for text in above), default=0) * (max(12, tile // 14) + 5) + (6 if above else 0)
+    head = max((text.count("\n") + 1 for text in above), default=0) * (max(12, tile // 14) + 5) + (
+        6 if above else 0
+    )
     columns = max(len(row) for row in rows)
     sheet = Image.new("RGB", (side + columns * tile, head + len(rows) * tile), "white")
     pen = ImageDraw.Draw(sheet)
     for c, text in enumerate(above):
-        pen.text((side + c * tile + tile / 2, head / 2), text, fill="black", font=font, anchor="mm", align="center")
+        pen.text(
+            (side + c * tile + tile / 2, head / 2),
+            text,
+            fill="black",
+            font=font,
+            anchor="mm",
+            align="center",
+        )
     for r, row in enumerate(rows):
         if row_labels:
             pen.text(
@@ -126,10 +145,15 @@ def grid(
         for c, picture in enumerate(row):
             scale = (tile - 4) / max(picture.size)
             small = picture.resize(
-                (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+                (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+                Image.Resampling.LANCZOS,
             )
             sheet.paste(
-                small, (side + c * tile + (tile - small.width) // 2, head + r * tile + (tile - small.height) // 2)
+                small,
+                (
+                    side + c * tile + (tile - small.width) // 2,
+                    head + r * tile + (tile - small.height) // 2,
+                ),
             )
     return sheet
 
@@ -138,7 +162,9 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        lines[-1:] = [longer] if font.getlength(longer) <= width - 8 or not lines[-1] else [lines[-1], word]
+        lines[-1:] = (
+            [longer] if font.getlength(longer) <= width - 8 or not lines[-1] else [lines[-1], word]
+        )
     return "\n".join(lines[:7])
 
 

@@ -1,4 +1,6 @@
-"""One run from a project's folder to its LoRA file, as a stream of events that notebooks and terminal both read."""
+"""One run from a project's folder to its LoRA file, as a stream of events that notebooks and
+terminal both read.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class Previews:
-    """Pictures drawn after `epoch` (0: before training) and, if the activation tag's were scored, their likeness."""
+    """Pictures drawn after `epoch` (0: before training) and, if the activation tag's were scored,
+    their likeness.
+    """
 
     epoch: int
     prompts: list[Prompt]
@@ -73,7 +77,9 @@ RunEvent = Planned | Previews | StepDone | EpochDone | Saved | Finished
 
 
 def read_dataset(project: Project) -> tuple[list[Picture], list[str]]:
-    """Pictures and captions, all checked. Raises DatasetError naming the first that is broken or has no caption."""
+    """Pictures and captions, all checked. Raises DatasetError naming the first that is broken or
+    has no caption.
+    """
     pictures = require(project.dataset)
     bad = broken(pictures)
     if bad:
@@ -83,7 +89,8 @@ def read_dataset(project: Project) -> tuple[list[Picture], list[str]]:
     missing = [p.path for p, caption in zip(pictures, captions, strict=True) if caption is None]
     if missing:
         raise DatasetError(
-            f"{len(missing)} of {len(pictures)} pictures have no caption, the first is {missing[0]}. Tag them "
+            f"{len(missing)} of {len(pictures)} pictures have no caption, the first is "
+            f"{missing[0]}. Tag them "
             f"first: python -m lorakit tag {project.name}"
         )
     return pictures, [caption or "" for caption in captions]
@@ -93,7 +100,12 @@ def plan_project(project: Project, settings: TrainingSettings) -> Plan:
     """The exact plan, from the pictures' sizes alone. Raises DatasetError."""
     sizes = [picture_size(picture.path) for picture in require(project.dataset)]
     return make_plan(
-        sizes, settings.resolution, settings.bucket_step, settings.repeats, settings.batch_size, settings.epochs
+        sizes,
+        settings.resolution,
+        settings.bucket_step,
+        settings.repeats,
+        settings.batch_size,
+        settings.epochs,
     )
 
 
@@ -103,7 +115,10 @@ def choose_device(settings: TrainingSettings) -> tuple[str, torch.dtype, str]:
     if not torch.cuda.is_available():
         wanted = "fp32" if settings.precision == "auto" else settings.precision
         return "cpu", formats[wanted], f"no GPU found: training on the CPU in {wanted}"
-    name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory / 2**30
+    name, memory = (
+        torch.cuda.get_device_name(),
+        torch.cuda.get_device_properties(0).total_memory / 2**30,
+    )
     best = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     wanted = best if settings.precision == "auto" else settings.precision
     why = "" if best == "bf16" else " (it has no bf16)"
@@ -118,10 +133,12 @@ def train_project(
     progress: Progress = silent,
     score: Score | None = None,
 ) -> Generator[RunEvent, None, None]:
-    """Trains the project's LoRA. `score` measures the likeness of previews of the activation tag alone.
+    """Trains the project's LoRA. `score` measures the likeness of previews of the activation tag
+    alone.
 
-    Everything that can be wrong with the input is raised (LorakitError) before the base model is loaded. An interrupt
-    (Ctrl-C, a notebook's stop button) saves what is learnt so far and ends the run.
+    Everything that can be wrong with the input is raised (LorakitError) before the base model is
+    loaded. An interrupt (Ctrl-C, a notebook's stop button) saves what is learnt so far and ends the
+    run.
     """
     pictures, captions = read_dataset(project)
     plan = plan_project(project, settings)
@@ -152,7 +169,9 @@ def train_project(
     except KeyboardInterrupt:
         stopped = True
         log.warning("Stopped at step %d; saving what is learnt so far.", last)
-    saved = keeper.save(plan.epochs if not stopped else last // plan.steps_per_epoch, last, final=True)
+    saved = keeper.save(
+        plan.epochs if not stopped else last // plan.steps_per_epoch, last, final=True
+    )
     yield saved
     if last:
         keep_timing(project, spent / last, device)
@@ -160,7 +179,9 @@ def train_project(
 
 
 def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:
-    """Notes how fast the run was in `output/timing.json`: the next plan of this project says how long it takes."""
+    """Notes how fast the run was in `output/timing.json`: the next plan of this project says how
+    long it takes.
+    """
     write_text(
         project.output / "timing.json",
         json.dumps({"seconds_per_step": round(seconds_per_step, 4), "device": device}) + "\n",
@@ -202,13 +223,19 @@ class Artist:
             module.train()
         for number, picture in enumerate(pictures):
             save_picture(picture, self.folder / f"epoch-{epoch:03d}-{number:02d}.png")
-        alone = [picture for prompt, picture in zip(self.wanted, pictures, strict=True) if prompt.text == self.tag]
+        alone = [
+            picture
+            for prompt, picture in zip(self.wanted, pictures, strict=True)
+            if prompt.text == self.tag
+        ]
         likeness = self.score(alone) if self.score and alone else None
         yield Previews(epoch, self.wanted, pictures, likeness)
 
 
 class Keeper:
-    """Saves the LoRA as it is: `name-000001.safetensors` after an epoch, `name.safetensors` at the end."""
+    """Saves the LoRA as it is: `name-000001.safetensors` after an epoch, `name.safetensors` at the
+    end.
+    """
 
     def __init__(
         self,
@@ -237,4 +264,6 @@ class Keeper:
             time.time(),
         )
         tensors = adapter.tensors(trained_parts(self.base, self.settings))
-        return Saved(save_lora(self.project.output / f"{name}.safetensors", tensors, details), epoch, step)
+        return Saved(
+            save_lora(self.project.output / f"{name}.safetensors", tensors, details), epoch, step
+        )

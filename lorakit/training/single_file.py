@@ -1,7 +1,8 @@
-"""SDXL checkpoints in the original single-file layout, read and written tensor by tensor without the hub.
+"""SDXL checkpoints in the original single-file layout, read and written tensor by tensor without
+the hub.
 
-Which tensor of the file belongs to which of a model's parameters is computed from the model's own parameter names,
-so nothing is loaded that is not used and nothing used can be missing unnoticed.
+Which tensor of the file belongs to which of a model's parameters is computed from the model's own
+parameter names, so nothing is loaded that is not used and nothing used can be missing unnoticed.
 """
 
 from __future__ import annotations
@@ -35,14 +36,23 @@ OPEN_CLIP = {
     "mlp.fc2": "mlp.c_proj",
 }
 VAE_RESNET = {"conv_shortcut": "nin_shortcut"}
-VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
 
 
 def header(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Names of the tensors and metadata of a safetensors file, without reading the tensors. Raises BaseModelError."""
+    """Names of the tensors and metadata of a safetensors file, without reading the tensors. Raises
+    BaseModelError.
+    """
     if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
         raise BaseModelError(
-            f"{path} is a pickle, which can run code when opened; get the .safetensors version of that model."
+            f"{path} is a pickle, which can run code when opened; get the .safetensors version of "
+            "that model."
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -50,23 +60,30 @@ def header(path: Path) -> tuple[list[str], dict[str, str]]:
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size if path.exists() else 0
         raise BaseModelError(
-            f"{path} is not a safetensors file ({size:,} bytes: {error}). Download it again or choose another "
+            f"{path} is not a safetensors file ({size:,} bytes: {error}). Download it again or "
+            "choose another "
             "base_model."
         ) from error
 
 
 def vae_name(name: str, blocks: int) -> str:
-    """The original name of a VAE tensor; `blocks` is the number of resolutions (decoder blocks count backwards)."""
+    """The original name of a VAE tensor; `blocks` is the number of resolutions (decoder blocks
+    count backwards).
+    """
     if not name.startswith(("encoder.", "decoder.")):
         return name
     side, rest = name.split(".", 1)
-    match = re.match(r"(down_blocks|up_blocks)\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)", rest)
+    match = re.match(
+        r"(down_blocks|up_blocks)\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)", rest
+    )
     if match:
         direction = match[1].split("_")[0]
         number = int(match[2]) if direction == "down" else blocks - 1 - int(match[2])
         if match[3] != "resnets":
-            return f"{side}.{direction}.{number}.{match[3][:-2].removesuffix('r')}.{match[5]}".replace(
-                "downsample.", "downsample."
+            return (
+                f"{side}.{direction}.{number}.{match[3][:-2].removesuffix('r')}.{match[5]}".replace(
+                    "downsample.", "downsample."
+                )
             )
         head, _, tail = match[5].partition(".")
         return f"{side}.{direction}.{number}.block.{match[4]}.{VAE_RESNET.get(head, head)}.{tail}"
@@ -74,12 +91,16 @@ def vae_name(name: str, blocks: int) -> str:
     if match:
         if match[1] == "attentions":
             return f"{side}.mid.attn_1.{VAE_ATTENTION[match[3]]}.{match[4]}"
-        return f"{side}.mid.block_{int(match[2]) + 1}.{VAE_RESNET.get(match[3], match[3])}.{match[4]}"
+        return (
+            f"{side}.mid.block_{int(match[2]) + 1}.{VAE_RESNET.get(match[3], match[3])}.{match[4]}"
+        )
     return f"{side}.{rest.replace('conv_norm_out', 'norm_out')}"
 
 
 def open_clip_name(name: str) -> str:
-    """The original (OpenCLIP) name of a tensor of the second text encoder, without `text_model.`."""
+    """The original (OpenCLIP) name of a tensor of the second text encoder, without
+    `text_model.`.
+    """
     name = name.replace("encoder.layers", "transformer.resblocks")
     for ours, theirs in OPEN_CLIP.items():
         name = name.replace(ours, theirs)
@@ -88,8 +109,12 @@ def open_clip_name(name: str) -> str:
     return re.sub(r"self_attn\.[qkv]_proj\.(weight|bias)", r"attn.in_proj_\1", name)
 
 
-def read_tensor(part: str, name: str, get: Callable[[str], torch.Tensor], blocks: int) -> torch.Tensor:
-    """The tensor `name` (as transformers with `text_model.` or diffusers call it) of a part of the model."""
+def read_tensor(
+    part: str, name: str, get: Callable[[str], torch.Tensor], blocks: int
+) -> torch.Tensor:
+    """The tensor `name` (as transformers with `text_model.` or diffusers call it) of a part of the
+    model.
+    """
     if part == "unet":
         return get(UNET + unet_to_sgm(name))
     if part == "vae":
@@ -104,8 +129,12 @@ def read_tensor(part: str, name: str, get: Callable[[str], torch.Tensor], blocks
     return tensor.chunk(3)["qkv".index(which[1])] if which else tensor
 
 
-def to_single_file(states: Mapping[str, Mapping[str, torch.Tensor]], blocks: int) -> dict[str, torch.Tensor]:
-    """All parts' tensors under their names in the original layout; the other way round of `read_tensor`."""
+def to_single_file(
+    states: Mapping[str, Mapping[str, torch.Tensor]], blocks: int
+) -> dict[str, torch.Tensor]:
+    """All parts' tensors under their names in the original layout; the other way round of
+    `read_tensor`.
+    """
     tensors = {UNET + unet_to_sgm(name): tensor for name, tensor in states["unet"].items()}
     tensors |= {VAE + vae_name(name, blocks): tensor for name, tensor in states["vae"].items()}
     tensors |= {TE1 + name: tensor for name, tensor in states["te1"].items()}
@@ -116,13 +145,17 @@ def to_single_file(states: Mapping[str, Mapping[str, torch.Tensor]], blocks: int
         if which:
             fused.setdefault(TE2 + open_clip_name(name), {})[which[1]] = tensor
         else:
-            tensors[TE2 + open_clip_name(name)] = tensor.T if name == "text_projection.weight" else tensor
+            tensors[TE2 + open_clip_name(name)] = (
+                tensor.T if name == "text_projection.weight" else tensor
+            )
     tensors |= {name: torch.cat([parts[k] for k in "qkv"]) for name, parts in fused.items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def configs_of(path: Path, keys: Iterable[str], metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configurations of the parts: those stored in the file, or full-size SDXL's. Raises BaseModelError."""
+    """The configurations of the parts: those stored in the file, or full-size SDXL's. Raises
+    BaseModelError.
+    """
     if CONFIG_KEY in metadata:
         return json.loads(metadata[CONFIG_KEY])
     names = set(keys)
@@ -133,7 +166,8 @@ def configs_of(path: Path, keys: Iterable[str], metadata: Mapping[str, str]) -> 
             else "holds other things"
         )
         raise BaseModelError(
-            f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, Pony, NoobAI, "
+            f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, "
+            "Pony, NoobAI, "
             "Animagine ...)."
         )
     return sdxl_configs()

@@ -1,7 +1,8 @@
-"""Captions to what SDXL's U-Net listens to: both encoders' penultimate states, the second's pooled projection.
+"""Captions to what SDXL's U-Net listens to: both encoders' penultimate states, the second's pooled
+projection.
 
-Long captions are cut into chunks of 75 tokens, each wrapped in begin and end marks, as A1111 and ComfyUI do at
-inference; a batch uses as many chunks as its longest caption needs.
+Long captions are cut into chunks of 75 tokens, each wrapped in begin and end marks, as A1111 and
+ComfyUI do at inference; a batch uses as many chunks as its longest caption needs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ CHUNK = 75
 
 def token_chunks(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     """Token ids, shape (captions, chunks, 77); unused places hold the tokenizer's padding token."""
-    rows = tokenizer(list(captions), add_special_tokens=False, truncation=False, verbose=False).input_ids
+    rows = tokenizer(
+        list(captions), add_special_tokens=False, truncation=False, verbose=False
+    ).input_ids
     count = max(1, max(-(-len(row) // CHUNK) for row in rows)) if rows else 1
     ids = torch.full((len(rows), count, CHUNK + 2), tokenizer.pad_token_id, dtype=torch.long)
     ids[:, :, 0] = tokenizer.bos_token_id
@@ -29,10 +32,12 @@ def token_chunks(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
 
 
 def encode(encoder: torch.nn.Module, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Hidden states (captions, chunks * 77, width) and, from an encoder with a projection, the pooled output.
+    """Hidden states (captions, chunks * 77, width) and, from an encoder with a projection, the
+    pooled output.
 
-    The hidden states are those before the last layer, without the final norm; the pooled output is that of the
-    first chunk at its first end mark (SDXL, Podell et al. 2023, section 2.1, and its reference code).
+    The hidden states are those before the last layer, without the final norm; the pooled output is
+    that of the first chunk at its first end mark (SDXL, Podell et al. 2023, section 2.1, and its
+    reference code).
     """
     captions, chunks, length = ids.shape
     output = encoder(ids.flatten(0, 1).to(encoder.device), output_hidden_states=True)
@@ -44,7 +49,9 @@ def encode(encoder: torch.nn.Module, ids: torch.Tensor) -> tuple[torch.Tensor, t
 def encode_captions(
     tokenizers: Sequence[Any], encoders: Sequence[torch.nn.Module], captions: Sequence[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both encoders' hidden states side by side (captions, tokens, width 1 + width 2), and the pooled output."""
+    """Both encoders' hidden states side by side (captions, tokens, width 1 + width 2), and the
+    pooled output.
+    """
     (first, _), (second, pooled) = (
         encode(encoder, token_chunks(tokenizer, captions))
         for tokenizer, encoder in zip(tokenizers, encoders, strict=True)

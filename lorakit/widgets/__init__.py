@@ -1,7 +1,8 @@
-"""What the notebooks show: forms, galleries, the training panel. They show and ask; every decision is made elsewhere.
+"""What the notebooks show: forms, galleries, the training panel. They show and ask; every decision
+is made elsewhere.
 
-Only core widgets of ipywidgets 7.7.1, which Colab has, and nothing that 8 warns about. Each widget that a person
-touches carries a CSS class `lk-...`, by which the browser tests find it.
+Only core widgets of ipywidgets 7.7.1, which Colab has, and nothing that 8 warns about. Each widget
+that a person touches carries a CSS class `lk-...`, by which the browser tests find it.
 """
 
 from __future__ import annotations

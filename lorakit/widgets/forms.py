@@ -1,4 +1,6 @@
-"""A form made from any settings class: every field, its unit, range and meaning come from the dataclass."""
+"""A form made from any settings class: every field, its unit, range and meaning come from the
+dataclass.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ def label(name: str) -> str:
 
 def meaning(spec: Spec) -> str:
     """The help line: meaning, unit and range."""
-    limits = [f"{value:g}" if value < 1e6 else f"{value:.0f}" for value in (spec.low, spec.high) if value is not None]
+    limits = [
+        f"{value:g}" if value < 1e6 else f"{value:.0f}"
+        for value in (spec.low, spec.high)
+        if value is not None
+    ]
     span = " to ".join(limits) if len(limits) == 2 else ""
     extra = " ".join(part for part in (span, spec.unit) if part)
     return f"{spec.help} ({extra})" if extra else spec.help
@@ -64,7 +70,9 @@ def _on_screen(spec: Spec, value: Any) -> Any:
 
 
 def _widget(spec: Spec, value: Any) -> Any:
-    """The core widget for a setting. Numbers are not clamped by it: a wrong one is answered, not changed in silence."""
+    """The core widget for a setting. Numbers are not clamped by it: a wrong one is answered, not
+    changed in silence.
+    """
     common = {
         "value": _on_screen(spec, value),
         "description": label(spec.name),
@@ -81,19 +89,24 @@ def _widget(spec: Spec, value: Any) -> Any:
 
 
 class Form(W.VBox):
-    """A form for the settings class `cls` of a project: filled from project.toml, saved there on every change.
+    """A form for the settings class `cls` of a project: filled from project.toml, saved there on
+    every change.
 
-    `front` names the fields that come first, `between` are widgets shown below those. `settings` is the trait to
-    observe: the last settings that were right.
+    `front` names the fields that come first, `between` are widgets shown below those. `settings` is
+    the trait to observe: the last settings that were right.
     """
 
     settings = traitlets.Any()
 
-    def __init__(self, project: Project, cls: type, front: Sequence[str] = (), between: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, project: Project, cls: type, front: Sequence[str] = (), between: Sequence[Any] = ()
+    ) -> None:
         self.project, self.cls, self.problem = project, cls, ""
         loaded: Any = project.load(cls)
         section = cls.SECTION  # type: ignore[attr-defined]
-        self.fields = {spec.name: Field(spec, getattr(loaded, spec.name), section) for spec in specs(cls)}
+        self.fields = {
+            spec.name: Field(spec, getattr(loaded, spec.name), section) for spec in specs(cls)
+        }
         super().__init__(self._rows(front, between))
         self.settings = loaded
         for name, field in self.fields.items():
@@ -119,7 +132,9 @@ class Form(W.VBox):
         return rows + ([folded("Advanced", W.VBox(advanced))] if advanced else [])
 
     def _read(self, touched: str) -> None:
-        """Reads every field after `touched` was changed, shows what is wrong, saves what is right."""
+        """Reads every field after `touched` was changed, shows what is wrong, saves what is
+        right.
+        """
         values, problems = {}, {}
         for name, field in self.fields.items():
             try:

@@ -1,4 +1,5 @@
-"""Pictures on a page: small JPEG copies inside one HTML widget, so that no custom widget and no file server is needed.
+"""Pictures on a page: small JPEG copies inside one HTML widget, so that no custom widget and no
+file server is needed.
 
 Every function takes plain values and returns HTML text; captions and names are escaped.
 """
@@ -25,7 +26,9 @@ SIDE = 144  # pixels
 PAGE = '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">{}</div>'
 SMALL = "font-size:11px;line-height:1.3;overflow-wrap:anywhere;max-height:92px;overflow:auto"
 TILE = '<figure style="margin:0;width:{0}px">{1}<figcaption style="{3}">{2}</figcaption></figure>'
-NO_PICTURE = '<div style="height:{}px;background:#8884;border-radius:4px;padding:8px">not a picture</div>'
+NO_PICTURE = (
+    '<div style="height:{}px;background:#8884;border-radius:4px;padding:8px">not a picture</div>'
+)
 
 
 def picture_tag(image: Image.Image, side: int = SIDE, title: str = "") -> str:
@@ -35,11 +38,15 @@ def picture_tag(image: Image.Image, side: int = SIDE, title: str = "") -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" title="{escape(title)}" style="display:block;border-radius:4px">'
+    source = f"data:image/jpeg;base64,{data}"
+    style = "display:block;border-radius:4px"
+    return f'<img src="{source}" title="{escape(title)}" style="{style}">'
 
 
 def file_tag(path: Path, side: int = SIDE) -> str:
-    """`picture_tag` for a file, made once for each state of the file; a grey box if it is not a picture."""
+    """`picture_tag` for a file, made once for each state of the file; a grey box if it is not a
+    picture.
+    """
     return _file_tag(path, side, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -53,7 +60,9 @@ def _file_tag(path: Path, side: int, modified: int) -> str:
 
 def tile(path: Path, text: str, side: int = SIDE) -> str:
     """A picture with a line or two below it."""
-    return TILE.format(side, file_tag(path, side), f"<b>{escape(path.name)}</b><br>{escape(text)}", SMALL)
+    return TILE.format(
+        side, file_tag(path, side), f"<b>{escape(path.name)}</b><br>{escape(text)}", SMALL
+    )
 
 
 def page(tiles: Sequence[str], total: int) -> str:
@@ -90,7 +99,11 @@ def groups_page(groups: Sequence[tuple[Path, Sequence[Path]]], limit: int = LIMI
         if shown >= limit:
             break
         shown += 1 + len(others)
-        rows.append(PAGE.format(tile(best, "stays") + "".join(tile(other, "moved to removed/") for other in others)))
+        rows.append(
+            PAGE.format(
+                tile(best, "stays") + "".join(tile(other, "moved to removed/") for other in others)
+            )
+        )
     rest = f"<p>and {len(groups) - len(rows)} more groups</p>" if len(groups) > len(rows) else ""
     return "<hr>".join(rows) + rest
 
@@ -100,8 +113,11 @@ def removed_page(project: Project, limit: int = LIMIT) -> str:
     rows = list(reversed(removals(project)))
     if not rows:
         return "<p>Nothing has been removed.</p>"
-    inside = f"{project.dataset}{os.sep}"  # reasons name whole paths; here everybody knows which folder is meant
-    tiles = [tile(project.removed / row["to"], row["reason"].replace(inside, "")) for row in rows[:limit]]
+    # reasons name whole paths; here everybody knows which folder is meant
+    inside = f"{project.dataset}{os.sep}"
+    tiles = [
+        tile(project.removed / row["to"], row["reason"].replace(inside, "")) for row in rows[:limit]
+    ]
     return f"<p>{len(rows)} removed</p>{page(tiles, len(rows))}"
 
 
@@ -110,19 +126,28 @@ def counts_table(counts: Mapping[str, int], total: int, limit: int = LIMIT) -> s
     rows = list(counts.items())
     lines = [
         f'<div style="break-inside:avoid"><code>{count:>4}</code> {escape(tag)}'
-        f'<div style="height:3px;width:{100 * count / max(total, 1):.0f}%;background:#4285f4"></div></div>'
+        f'<div style="height:3px;width:{100 * count / max(total, 1):.0f}%;background:#4285f4">'
+        "</div></div>"
         for tag, count in rows[:limit]
     ]
     rest = f"<p>and {len(rows) - limit} more tags</p>" if len(rows) > limit else ""
     return f'<div style="columns:4 170px;font-size:12px">{"".join(lines)}</div>{rest}'
 
 
-def grid_table(rows: Sequence[tuple[str, Sequence[Path | Image.Image]]], heads: Sequence[str], side: int = 160) -> str:
+def grid_table(
+    rows: Sequence[tuple[str, Sequence[Path | Image.Image]]], heads: Sequence[str], side: int = 160
+) -> str:
     """A table of pictures: one row a label, one column a head."""
-    head = "".join(f'<th style="font-weight:normal;max-width:{side}px">{escape(text)}</th>' for text in heads)
+    head = "".join(
+        f'<th style="font-weight:normal;max-width:{side}px">{escape(text)}</th>' for text in heads
+    )
     lines = [f"<tr><th></th>{head}</tr>"]
     for label, pictures in rows:
-        tags = [file_tag(p, side) if isinstance(p, Path) else picture_tag(p, side) for p in pictures]
+        tags = [
+            file_tag(p, side) if isinstance(p, Path) else picture_tag(p, side) for p in pictures
+        ]
         cells = "".join(f'<td style="padding:2px">{tag}</td>' for tag in tags)
-        lines.append(f'<tr><th style="text-align:right;padding-right:8px">{escape(label)}</th>{cells}</tr>')
+        lines.append(
+            f'<tr><th style="text-align:right;padding-right:8px">{escape(label)}</th>{cells}</tr>'
+        )
     return f'<div style="overflow-x:auto"><table>{"".join(lines)}</table></div>'

@@ -1,7 +1,8 @@
 """The training panel: shows the events of a run while it goes on, in the foreground of its cell.
 
-No thread: Colab shows no update from one. The run ends early, with what it has learnt saved, by the panel's own Stop
-button (where jupyter-ui-poll lets presses through while a cell runs) or by the notebook's interrupt.
+No thread: Colab shows no update from one. The run ends early, with what it has learnt saved, by the
+panel's own Stop button (where jupyter-ui-poll lets presses through while a cell runs) or by the
+notebook's interrupt.
 """
 
 from __future__ import annotations
@@ -30,16 +31,23 @@ from .plot import loss_plot
 
 SOON = 30  # steps of this run, or a tenth of all, from which the time left is told
 PAUSE = 0.5  # seconds between two updates of bars and text
-PLOT_PAUSE = (1.0, 10.0)  # seconds between two drawings of the plot, at least and at most; between them
+PLOT_PAUSE = (
+    1.0,
+    10.0,
+)  # seconds between two drawings of the plot, at least and at most; between them
 SHARE = 50  # drawing takes one part in so many of the time
 LOG_PAUSE = 10.0  # seconds between two lines about steps in the log
 
 
-HINT = "To stop: this cell's own stop button, or Kernel > Interrupt. What is learnt so far is saved."
+HINT = (
+    "To stop: this cell's own stop button, or Kernel > Interrupt. What is learnt so far is saved."
+)
 
 
 class Panel(W.VBox):
-    """Bars, time left, loss, previews and likeness of one run. `follow` shows the events of a run."""
+    """Bars, time left, loss, previews and likeness of one run. `follow` shows the events of a
+    run.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -59,20 +67,32 @@ class Panel(W.VBox):
         self.step = W.IntProgress(description="Steps", layout=wide).add_class("lk-step")
         self.epoch = W.IntProgress(description="Epochs", layout=wide).add_class("lk-epoch")
         self.step_text, self.epoch_text = W.HTML(), W.HTML()
-        self.loss = W.Image(format="png", layout={"width": "600px", "display": "none"}).add_class("lk-loss")
+        self.loss = W.Image(format="png", layout={"width": "600px", "display": "none"}).add_class(
+            "lk-loss"
+        )
         self.pictures = W.HTML().add_class("lk-previews")
-        self.stop = W.Button(description="Stop and save", icon="stop", disabled=True).add_class("lk-stop")
+        self.stop = W.Button(description="Stop and save", icon="stop", disabled=True).add_class(
+            "lk-stop"
+        )
         self.stop.on_click(lambda _: self.ask_stop())
         self.hint = W.HTML()
         bars = [W.HBox([self.step, self.step_text]), W.HBox([self.epoch, self.epoch_text])]
         stopping = W.HBox([self.stop, self.hint])
-        super().__init__([self.plan, *bars, self.status, self.progress, stopping, self.loss, self.pictures])
+        super().__init__(
+            [self.plan, *bars, self.status, self.progress, stopping, self.loss, self.pictures]
+        )
 
     def train(self, training: TrainingSettings, preview: PreviewSettings) -> Finished | None:
-        """Trains the project's LoRA and shows how it goes; returns how it ended. Raises LorakitError."""
+        """Trains the project's LoRA and shows how it goes; returns how it ended. Raises
+        LorakitError.
+        """
         tagging = self.project.load(TaggingSettings)
         score = scorer(tagging)
-        return self.follow(train_project(self.project, training, preview, tagging.activation_tag, self.progress, score))
+        return self.follow(
+            train_project(
+                self.project, training, preview, tagging.activation_tag, self.progress, score
+            )
+        )
 
     def ask_stop(self) -> None:
         """Ends the run after the present step; what is learnt so far is saved."""
@@ -81,7 +101,8 @@ class Panel(W.VBox):
         self.status.value = "Stopping: saving what is learnt so far ..."
 
     def follow(self, events: Generator[RunEvent, None, None]) -> Finished | None:
-        """Shows the events of a run until it ends; returns how it ended, None if it was stopped before it began.
+        """Shows the events of a run until it ends; returns how it ended, None if it was stopped
+        before it began.
 
         Raises LorakitError as the run does, after saying so on the panel.
         """
@@ -92,7 +113,11 @@ class Panel(W.VBox):
                 self.hint.value = "" if poll else HINT
                 self._pump(events, poll or (lambda: None))
         except KeyboardInterrupt:
-            left = f"what was saved is in {self.project.output}" if self.losses else "nothing was trained"
+            left = (
+                f"what was saved is in {self.project.output}"
+                if self.losses
+                else "nothing was trained"
+            )
             self._say(f"Stopped; {left}.")
         except LorakitError as error:
             self.status.value = "<b>Stopped.</b> The reason is said below."
@@ -105,7 +130,9 @@ class Panel(W.VBox):
         return self.finished
 
     def _pump(self, events: Generator[RunEvent, None, None], poll: Callable[[], None]) -> None:
-        """Takes one event after the other. A wish to stop, from button or interrupt, is thrown into the run, once."""
+        """Takes one event after the other. A wish to stop, from button or interrupt, is thrown into
+        the run, once.
+        """
         event = next(events, None)
         while event is not None:
             try:
@@ -119,7 +146,7 @@ class Panel(W.VBox):
             else:
                 event = next(events, None)
 
-    # --- events ------------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
     def show_event(self, event: RunEvent) -> None:
         """Shows one event and writes it to the log."""
@@ -180,14 +207,18 @@ class Panel(W.VBox):
         self.finished = event
         how = "Stopped" if event.stopped else "Done"
         self.step.bar_style = self.epoch.bar_style = "" if event.stopped else "success"
-        self._say(f"{how}: {event.steps} steps in {duration(event.seconds)}. LoRA file: {event.lora_file}")
+        self._say(
+            f"{how}: {event.steps} steps in {duration(event.seconds)}. LoRA file: {event.lora_file}"
+        )
 
     def _say(self, line: str) -> None:
         self.status.value = f"<b>{escape(line)}</b>"
         self._write(line)
 
     def _write(self, line: str) -> None:
-        """Adds a line to `output/log.txt`, which outlives the page. A full disk must not end the run here."""
+        """Adds a line to `output/log.txt`, which outlives the page. A full disk must not end the
+        run here.
+        """
         path = self.project.output / "log.txt"
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -227,7 +258,9 @@ def preview_label(event: Previews) -> str:
 
 @contextmanager
 def polling() -> Iterator[Callable[[], None] | None]:
-    """A function that lets button presses through while a cell runs, or None where that cannot be done."""
+    """A function that lets button presses through while a cell runs, or None where that cannot be
+    done.
+    """
     if not can_poll():
         yield None
         return
@@ -238,7 +271,9 @@ def polling() -> Iterator[Callable[[], None] | None]:
 
 
 def can_poll() -> bool:
-    """Whether jupyter-ui-poll is installed and works here: with ipykernel 7 it loses presses without a word."""
+    """Whether jupyter-ui-poll is installed and works here: with ipykernel 7 it loses presses
+    without a word.
+    """
     if getattr(get_ipython(), "kernel", None) is None or find_spec("jupyter_ui_poll") is None:
         return False
     return int(version("ipykernel").partition(".")[0]) < 7

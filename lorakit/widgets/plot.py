@@ -13,7 +13,9 @@ HALF_LIFE = 15  # steps after which a loss counts half in the smoothed line
 
 
 def smoothed(values: Sequence[float], half_life: float = HALF_LIFE) -> list[float]:
-    """An exponential moving average whose start is not biased towards the first value (Adam's correction)."""
+    """An exponential moving average whose start is not biased towards the first value (Adam's
+    correction).
+    """
     decay = 0.5 ** (1 / half_life)
     average, weight, line = 0.0, 0.0, []
     for value in values:

@@ -1,4 +1,6 @@
-"""Choosing a project: one of those that are there, a new one, or the sample project when nothing is chosen."""
+"""Choosing a project: one of those that are there, a new one, or the sample project when nothing is
+chosen.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,21 @@ def remembered() -> Path:
 
 
 class ProjectPicker(W.VBox):
-    """A list of the projects under the root and a field for a new name; what was chosen last is chosen again."""
+    """A list of the projects under the root and a field for a new name; what was chosen last is
+    chosen again.
+    """
 
     def __init__(self) -> None:
-        self.list = W.Dropdown(options=_options(), value=_last(), description="Project").add_class("lk-project")
+        self.list = W.Dropdown(options=_options(), value=_last(), description="Project").add_class(
+            "lk-project"
+        )
         tip = "Type a name and press Enter. Letters, digits, '_' and '-'."
-        self.new = W.Text(description="or a new one", placeholder="my_character", continuous_update=False, **{TIP: tip})
+        self.new = W.Text(
+            description="or a new one",
+            placeholder="my_character",
+            continuous_update=False,
+            **{TIP: tip},
+        )
         self.new.add_class("lk-project-new")
         self.line = W.HTML().add_class("lk-project-line")
         self.bar = Bar()
@@ -53,8 +64,9 @@ class ProjectPicker(W.VBox):
         self.new.value = ""
 
     def ready(self, captions: bool = False) -> Project:
-        """The chosen project, its folders made. The sample's pictures are drawn if they are not there yet, and with
-        `captions` also cleaned and tagged."""
+        """The chosen project, its folders made. The sample's pictures are drawn if they are not
+        there yet, and with `captions` also cleaned and tagged.
+        """
         if self.list.value == NAME:
             project = _ready_sample(captions, self.bar)
         else:
@@ -76,7 +88,9 @@ class ProjectPicker(W.VBox):
     def _describe(self) -> None:
         try:
             project = projects.named(self.list.value)
-        except LorakitError as error:  # a folder made by hand may have a name that other tools trip over
+        except (
+            LorakitError
+        ) as error:  # a folder made by hand may have a name that other tools trip over
             self.line.value = red(error)
             return
         pictures = scan(project.dataset)
@@ -84,7 +98,9 @@ class ProjectPicker(W.VBox):
         what = f"{len(pictures)} pictures, {captions} captions"
         if self.list.value == NAME and not pictures:
             what = "drawn when the next cell runs"
-        self.line.value = f"<b>{escape(project.name)}</b>: {what}, in <code>{escape(str(project.dataset))}</code>"
+        self.line.value = (
+            f"<b>{escape(project.name)}</b>: {what}, in <code>{escape(str(project.dataset))}</code>"
+        )
 
 
 def _options() -> list[tuple[str, str]]:

@@ -1,4 +1,6 @@
-"""What a run has left behind: previews of every epoch and LoRA files, read from disk: a restart loses nothing."""
+"""What a run has left behind: previews of every epoch and LoRA files, read from disk: a restart
+loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,26 @@ def previews(project: Project) -> dict[int, list[Path]]:
 
 
 def _newer(paths: Sequence[Path], first: Sequence[Path]) -> bool:
-    """Whether pictures belong to the run that drew `first`: every run draws step 0 before anything else."""
+    """Whether pictures belong to the run that drew `first`: every run draws step 0 before anything
+    else.
+    """
     return not first or paths[0].stat().st_mtime_ns >= first[0].stat().st_mtime_ns
 
 
 def lora_files(project: Project) -> list[Path]:
     """The project's LoRA files, newest first."""
-    return sorted(project.output.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return sorted(
+        project.output.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns, reverse=True
+    )
 
 
 def result(project: Project, likeness: Mapping[int, float]) -> W.HTML:
     """Before and after, side by side, and where the LoRA file is."""
     drawn, files = previews(project), lora_files(project)
     if not files:
-        return W.HTML(f"No LoRA file in <code>{escape(str(project.output))}</code> yet: run the cell above.")
+        return W.HTML(
+            f"No LoRA file in <code>{escape(str(project.output))}</code> yet: run the cell above."
+        )
     ends = dict.fromkeys([min(drawn), max(drawn)]) if drawn else {}
     where = f"<p><b>LoRA file: <code>{escape(str(files[0]))}</code> ({size(files[0])})</b></p>"
     return W.HTML(where + _grid(drawn, list(ends), likeness)).add_class("lk-result")
@@ -46,8 +54,12 @@ def result(project: Project, likeness: Mapping[int, float]) -> W.HTML:
 def epochs(project: Project, likeness: Mapping[int, float]) -> W.HTML:
     """Every epoch's previews below each other, and every LoRA file with its size."""
     drawn = previews(project)
-    files = [f"<li><code>{escape(path.name)}</code>, {size(path)}</li>" for path in lora_files(project)]
-    return W.HTML(f"{_grid(drawn, list(drawn), likeness)}<ul>{''.join(files)}</ul>").add_class("lk-epochs")
+    files = [
+        f"<li><code>{escape(path.name)}</code>, {size(path)}</li>" for path in lora_files(project)
+    ]
+    return W.HTML(f"{_grid(drawn, list(drawn), likeness)}<ul>{''.join(files)}</ul>").add_class(
+        "lk-epochs"
+    )
 
 
 def size(path: Path) -> str:
@@ -55,7 +67,9 @@ def size(path: Path) -> str:
     return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
-def _grid(drawn: Mapping[int, Sequence[Path]], shown: Sequence[int], likeness: Mapping[int, float]) -> str:
+def _grid(
+    drawn: Mapping[int, Sequence[Path]], shown: Sequence[int], likeness: Mapping[int, float]
+) -> str:
     if not shown:
         return "<p>This run drew no previews.</p>"
     rows = [(_label(epoch, likeness), drawn[epoch]) for epoch in shown]

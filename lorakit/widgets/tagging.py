@@ -1,4 +1,6 @@
-"""Tagging on screen: the form, base tags proposed from the picture that shows the character best, and the review."""
+"""Tagging on screen: the form, base tags proposed from the picture that shows the character best,
+and the review.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class TaggingForm(W.VBox):
         pictures = [(p.name, p) for p in scan(project.dataset)]
         self.best = W.Dropdown(options=pictures, description="Best picture").add_class("lk-best")
         self.shown = W.HTML()
-        self.propose = W.Button(description="Propose base tags", icon="magic", disabled=not pictures)
+        self.propose = W.Button(
+            description="Propose base tags", icon="magic", disabled=not pictures
+        )
         self.propose.add_class("lk-propose")
         self.propose.on_click(lambda _: self._propose())
         self.best.observe(lambda _: self._show_best(), "value")
@@ -54,7 +58,9 @@ class TaggingForm(W.VBox):
         self.form.fill(base_tags=proposed)
 
 
-def base_tags_of(project: Project, picture: Picture, settings: TaggingSettings, progress: Bar) -> list[str]:
+def base_tags_of(
+    project: Project, picture: Picture, settings: TaggingSettings, progress: Bar
+) -> list[str]:
     """The character sheet that the tagger reads from one picture."""
     words = glossary.load()
     scorers = [taggers.load(name) for name in tags.parse(settings.tagger)]
@@ -63,25 +69,33 @@ def base_tags_of(project: Project, picture: Picture, settings: TaggingSettings, 
 
 
 class Review(W.VBox):
-    """Writes the captions when asked to by `run`, shows them with the pictures, and takes the edit back."""
+    """Writes the captions when asked to by `run`, shows them with the pictures, and takes the edit
+    back.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project, self.bar = project, Bar()
         self.line = W.HTML().add_class("lk-tag-line")
         self.counts = W.HTML().add_class("lk-tag-counts")
         self.page = W.HTML().add_class("lk-captions")
-        self.undo = W.Button(description="Take this edit back", icon="undo", disabled=True).add_class("lk-undo")
+        self.undo = W.Button(
+            description="Take this edit back", icon="undo", disabled=True
+        ).add_class("lk-undo")
         self.undo.on_click(lambda _: self._undo())
         super().__init__([self.bar, W.HBox([self.line, self.undo]), self.counts, self.page])
 
     def run(self, asked: TaggingForm) -> TagReport:
-        """Tags the dataset as `asked`; base tags that had to be chosen go into that form. Raises LorakitError."""
+        """Tags the dataset as `asked`; base tags that had to be chosen go into that form. Raises
+        LorakitError.
+        """
         settings = asked.value
         report = tag_dataset(self.project, settings, self.bar)
         asked.form.fill(base_tags=report.base_tags)
         base = ", ".join(report.base_tags) or "none"
         first = settings.activation_tag or "none: the LoRA will have no word that calls it"
-        self._show(f"{report.captions} captions written. Activation tag: {first}. Base tags: {base}.")
+        self._show(
+            f"{report.captions} captions written. Activation tag: {first}. Base tags: {base}."
+        )
         self.counts.value = counts_table(report.top, report.captions)
         self.undo.disabled = report.record is None
         return report

@@ -1,4 +1,6 @@
-"""The trainer's form: the base model and the three knobs in front, with the exact number of steps below them."""
+"""The trainer's form: the base model and the three knobs in front, with the exact number of steps
+below them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class TrainerForm(W.VBox):
         self.seconds_per_step = measured_speed(project)
         self.line = W.HTML(layout={"margin": INDENT}).add_class("lk-plan")
         self.steps = W.IntText(USUAL_STEPS, layout={"width": "90px"}).add_class("lk-aim-steps")
-        self.aim = W.Button(description="Aim for", icon="crosshairs", layout={"width": "110px"}).add_class("lk-aim")
+        self.aim = W.Button(
+            description="Aim for", icon="crosshairs", layout={"width": "110px"}
+        ).add_class("lk-aim")
         self.aim.on_click(lambda _: self._aim())
         aiming = W.HBox([self.aim, self.steps, W.Label("steps")], layout={"margin": INDENT})
         self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming])
@@ -70,7 +74,9 @@ def sizes_of(project: Project) -> tuple[list[Size], str]:
 
 
 def measured_speed(project: Project) -> float | None:
-    """Seconds a step took in the last run; None without one, or if it was on a GPU and this machine has none."""
+    """Seconds a step took in the last run; None without one, or if it was on a GPU and this machine
+    has none.
+    """
     try:
         timing = json.loads((project.output / "timing.json").read_text(encoding="utf-8"))
         seconds, on_gpu = float(timing["seconds_per_step"]), timing["device"] != "cpu"

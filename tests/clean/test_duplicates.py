@@ -170,7 +170,9 @@ def test_five_thousand_pictures_are_compared_in_seconds():
     """12.5 million pairs of fingerprints; the rest of the time is reading the files."""
     rng = np.random.default_rng(0)
     numbers = rng.integers(0, 2**63, (5000, 2)).tolist()
-    looks = [duplicates.Look(tuple(pair), (512, 768), 1.0, 1, str(i)) for i, pair in enumerate(numbers)]
+    looks = [
+        duplicates.Look(tuple(pair), (512, 768), 1.0, 1, str(i)) for i, pair in enumerate(numbers)
+    ]
     looks[4321] = dataclasses.replace(looks[77], sha256="another")
     started = time.perf_counter()
     assert list(duplicates._candidates(looks, duplicates.DISTANCE)) == [(77, 4321, False)]

@@ -1,4 +1,6 @@
-"""The first sweep: broken pictures and copies go to removed/, and what a person brings back stays."""
+"""The first sweep: broken pictures and copies go to removed/, and what a person brings back
+stays.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def test_broken_pictures_and_copies_are_moved_with_the_reason(project):
     assert group.best.name == "0.png" and moved == [project.removed / "copy.png"]
     assert swept.moved == 2
     reasons = {row["file"]: row["reason"] for row in removals(project)}
-    assert reasons["copy.png"] == "near-duplicate of 0.png" and "cannot be read" in reasons["half.png"]
+    assert (
+        reasons["copy.png"] == "near-duplicate of 0.png" and "cannot be read" in reasons["half.png"]
+    )
 
 
 def test_a_second_sweep_finds_nothing_more(project):

@@ -8,7 +8,9 @@ from lorakit.tagging.taggers import load
 
 
 def test_the_embedded_world_takes_at_most_60_mb() -> None:
-    assert sum(path.stat().st_size for path in build.ASSETS.rglob("*") if path.is_file()) <= 60_000_000
+    assert (
+        sum(path.stat().st_size for path in build.ASSETS.rglob("*") if path.is_file()) <= 60_000_000
+    )
 
 
 def test_the_taggers_macro_f1_on_fresh_drawings_is_at_least_nine_tenths() -> None:

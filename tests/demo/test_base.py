@@ -38,7 +38,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) ->
             torch.manual_seed(0)
             layer = torch.nn.Linear(3, 1)
 
-            def loss_of(step: int, layer: torch.nn.Linear = layer, last: int = stop) -> torch.Tensor:
+            def loss_of(
+                step: int, layer: torch.nn.Linear = layer, last: int = stop
+            ) -> torch.Tensor:
                 if step >= last:
                     raise KeyboardInterrupt
                 x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
@@ -66,7 +68,9 @@ def test_a_caption_is_a_shuffled_part_of_the_tags_and_now_and_then_empty() -> No
 
 def test_size_ids_are_height_first_as_sdxl_has_them_and_never_smaller_than_the_picture() -> None:
     for i in range(50):
-        height, width, top, left, crop_height, crop_width = base.size_ids((96, 160), random.Random(i))
+        height, width, top, left, crop_height, crop_width = base.size_ids(
+            (96, 160), random.Random(i)
+        )
         assert (top, left, crop_height, crop_width) == (0, 0, 160, 96)
         assert height >= 160 and width >= 96 and height / width == pytest.approx(160 / 96, rel=0.01)
 

@@ -14,7 +14,9 @@ from lorakit.training.base import DEMO, load_base
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which a build takes seconds, with CLIP's merge list already fetched."""
-    for name, value in dict(DRAWINGS=48, TAGGER_DRAWINGS=24, VAE_STEPS=2, DECODER_STEPS=2, TAGGER_STEPS=2).items():
+    for name, value in dict(
+        DRAWINGS=48, TAGGER_DRAWINGS=24, VAE_STEPS=2, DECODER_STEPS=2, TAGGER_STEPS=2
+    ).items():
         monkeypatch.setattr(build, name, value)
     for name, value in dict(UNET_STEPS=2, NAMING_STEPS=2, FRESH=6).items():
         monkeypatch.setattr(build, name, value)
@@ -26,7 +28,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-def test_a_build_writes_a_base_and_a_tagger_that_load_and_the_shipped_tokenizers(small: Path, tmp_path: Path) -> None:
+def test_a_build_writes_a_base_and_a_tagger_that_load_and_the_shipped_tokenizers(
+    small: Path, tmp_path: Path
+) -> None:
     assets = build.build_world(seed=3, work=small, assets=tmp_path / "assets")
     made = load_base(str(assets / "base"))
     assert made.unet.config["block_out_channels"] == base.UNET_CONFIG["block_out_channels"]
@@ -37,7 +41,9 @@ def test_a_build_writes_a_base_and_a_tagger_that_load_and_the_shipped_tokenizers
     assert len(labels) == len(tagger.RATINGS) + len(build.all_tags())
 
 
-def test_repeating_a_build_trains_nothing_twice(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeating_a_build_trains_nothing_twice(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = build.build_world(seed=3, work=small, assets=tmp_path / "assets")
     weights = (first / "base" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
 

@@ -1,4 +1,6 @@
-"""The main job, end to end: a LoRA visibly learns a character on a machine with two cores and nothing else."""
+"""The main job, end to end: a LoRA visibly learns a character on a machine with two cores and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,18 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.xfail(strict=True, reason="the shipped base and tagger have not learnt long enough: likeness 0.20 after")
+@pytest.mark.xfail(
+    strict=True,
+    reason="the shipped base and tagger have not learnt long enough: likeness 0.20 after",
+)
 def test_the_demo_teaches_the_character(tmp_path: Path) -> None:
     summary = run_demo(tmp_path / "demo", seed=1)
     assert 400 <= summary.steps <= 500
     assert summary.peak_gb <= 4
-    assert json.loads((tmp_path / "demo" / "output" / "summary.json").read_text())["steps"] == summary.steps
+    assert (
+        json.loads((tmp_path / "demo" / "output" / "summary.json").read_text())["steps"]
+        == summary.steps
+    )
     assert Path(summary.lora_file).stat().st_size > 500_000
     with Image.open(summary.grid) as grid:
         assert grid.width > 1000

@@ -26,14 +26,20 @@ def trained_net() -> TaggerNet:
 def test_the_file_scores_like_the_network_and_takes_bgr_bytes_as_wd_taggers_do(tmp_path):
     net = trained_net()
     export_onnx(net, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     rgb = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
     found = session.run(None, {"input": rgb[..., ::-1].astype(np.float32)})[0]
     with torch.no_grad():
-        wanted = net(torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 127.5 - 1).sigmoid().numpy()
+        wanted = (
+            net(torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 127.5 - 1).sigmoid().numpy()
+        )
     assert found.shape == (3, len(RATINGS) + 12)
     assert wanted.std() > 0.05  # the scores say something
-    assert np.abs(found[:, len(RATINGS) :] - wanted).max() < 3e-3  # weights are kept in half precision
+    assert (
+        np.abs(found[:, len(RATINGS) :] - wanted).max() < 3e-3
+    )  # weights are kept in half precision
 
 
 def test_a_picture_is_padded_white_to_a_square():

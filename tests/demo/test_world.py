@@ -25,7 +25,9 @@ def test_the_world_has_well_over_sixty_tags_and_shows_each_of_them() -> None:
 
 
 def test_the_withheld_ornament_is_never_in_the_bases_world() -> None:
-    assert not any("crescent hair ornament" in world.tags_of(look, shot) for look, shot in many(2000))
+    assert not any(
+        "crescent hair ornament" in world.tags_of(look, shot) for look, shot in many(2000)
+    )
 
 
 def test_a_portrait_shows_no_boots_and_a_back_no_eyes() -> None:
@@ -38,7 +40,9 @@ def test_a_portrait_shows_no_boots_and_a_back_no_eyes() -> None:
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 160), (640, 400)])
 def test_pictures_have_the_size_asked_for_and_differ(size: tuple[int, int]) -> None:
-    pictures = [draw.draw(look, shot, size, random.Random(i)) for i, (look, shot) in enumerate(many(12))]
+    pictures = [
+        draw.draw(look, shot, size, random.Random(i)) for i, (look, shot) in enumerate(many(12))
+    ]
     assert {p.size for p in pictures} == {size}
     assert len({p.tobytes() for p in pictures}) == 12
 
@@ -50,7 +54,8 @@ def test_the_same_seed_draws_the_same_picture() -> None:
 def test_a_tag_shows_in_the_picture() -> None:
     shot = world.Shot("smile", "", "", "white background", "full body", "", "")
     with_horns, without = (
-        np.asarray(draw.draw(replace(ASTRID, ears=e), shot, (256, 384), random.Random(0)), float) for e in ("horns", "")
+        np.asarray(draw.draw(replace(ASTRID, ears=e), shot, (256, 384), random.Random(0)), float)
+        for e in ("horns", "")
     )
     changed = np.abs(with_horns - without).sum(2) > 60
     rows, columns = np.nonzero(changed)

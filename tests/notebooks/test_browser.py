@@ -1,7 +1,8 @@
-"""Both notebooks as a person meets them: in a real browser, on the classic notebook that Colab is built on.
+"""Both notebooks as a person meets them: in a real browser, on the classic notebook that Colab is
+built on.
 
-Needs chromium, playwright, notebook 6.5.7 and ipywidgets 7.7.1, which `make browser-test` puts in front of .venv.
-Screenshots go to the folder LORAKIT_SCREENSHOTS, or beside the test's other files.
+Needs chromium, playwright, notebook 6.5.7 and ipywidgets 7.7.1, which `make browser-test` puts in
+front of .venv. Screenshots go to the folder LORAKIT_SCREENSHOTS, or beside the test's other files.
 """
 
 from __future__ import annotations
@@ -52,11 +53,17 @@ def server(tmp_path: Path, sample: Project) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    private = {"HOME": tmp_path, "JUPYTER_CONFIG_DIR": tmp_path / "config", "JUPYTER_RUNTIME_DIR": tmp_path / "runtime"}
+    private = {
+        "HOME": tmp_path,
+        "JUPYTER_CONFIG_DIR": tmp_path / "config",
+        "JUPYTER_RUNTIME_DIR": tmp_path / "runtime",
+    }
     environment = os.environ | {name: str(path) for name, path in private.items()}
     command = [sys.executable, "-m", "notebook", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--NotebookApp.token=", f"--notebook-dir={folder}"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as process:
         try:
             yield answering(f"http://127.0.0.1:{port}")
         finally:
@@ -84,20 +91,28 @@ class Notebook:
     def open(self, address: str) -> None:
         self.page.goto(address)
         ready = "Jupyter.notebook.kernel.comm_manager.targets['jupyter.widget']"
-        self.page.wait_for_function(f"window.Jupyter?.notebook?.kernel?.is_connected() && {ready} !== undefined")
-        self.page.wait_for_timeout(2.5 * SECOND)  # the widgets' first handshake clears cells that run during it
+        self.page.wait_for_function(
+            f"window.Jupyter?.notebook?.kernel?.is_connected() && {ready} !== undefined"
+        )
+        self.page.wait_for_timeout(
+            2.5 * SECOND
+        )  # the widgets' first handshake clears cells that run during it
 
     def start(self, number: int) -> None:
         """Runs code cell `number` (from 0) without waiting for its end."""
         cells = "Jupyter.notebook.get_cells()"
-        find = f"{cells}.map((c, i) => c.cell_type == 'code' ? i : -1).filter(i => i >= 0)[{number}]"
+        find = (
+            f"{cells}.map((c, i) => c.cell_type == 'code' ? i : -1).filter(i => i >= 0)[{number}]"
+        )
         self.page.evaluate(f"Jupyter.notebook.execute_cells([{find}])")
 
     def run(self, *numbers: int) -> None:
         for number in numbers:
             self.start(number)
             self.page.wait_for_timeout(0.3 * SECOND)
-            self.page.wait_for_function("!document.querySelector('.code_cell.running')", timeout=LONG)
+            self.page.wait_for_function(
+                "!document.querySelector('.code_cell.running')", timeout=LONG
+            )
 
     def says(self, hook: str, text: str) -> None:
         """Waits until the widget `hook` shows `text`."""
@@ -116,20 +131,26 @@ class Notebook:
 
     def pictures(self, hook: str) -> int:
         """How many pictures in the widget `hook` are really drawn."""
-        script = f"[...document.querySelectorAll('.{hook} img')].filter(i => i.naturalWidth > 8).length"
+        script = (
+            f"[...document.querySelectorAll('.{hook} img')].filter(i => i.naturalWidth > 8).length"
+        )
         return self.page.evaluate(script)
 
 
 @pytest.fixture
 def notebook(tmp_path: Path) -> Iterator[Notebook]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, see make browser-test")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright, see make browser-test"
+    )
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("needs chromium: apt-get install chromium")
     shots = Path(os.environ.get("LORAKIT_SCREENSHOTS", tmp_path / "screenshots"))
     shots.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield Notebook(browser.new_page(viewport={"width": 1280, "height": 1600}), shots)
         browser.close()
 
@@ -191,7 +212,9 @@ def test_trainer(server: str, notebook: Notebook, sample: Project) -> None:
     assert (sample.output / "demo.safetensors").exists()
 
 
-def test_the_stop_button_saves_what_is_learnt(server: str, notebook: Notebook, sample: Project) -> None:
+def test_the_stop_button_saves_what_is_learnt(
+    server: str, notebook: Notebook, sample: Project
+) -> None:
     sample.save(replace(TRAINING, repeats=4, epochs=50, save_every=50))
     notebook.open(f"{server}/notebooks/XL_LoRA_Trainer.ipynb")
     notebook.run(0, 1, 2)

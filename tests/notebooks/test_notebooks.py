@@ -1,6 +1,8 @@
-"""Both notebooks, run from the first cell to the last in a real kernel, nothing chosen: on the sample project.
+"""Both notebooks, run from the first cell to the last in a real kernel, nothing chosen: on the
+sample project.
 
-With LORAKIT_FAKE_COLAB set (as `make colab-test` does), only with a google.colab that behaves; else with and without.
+With LORAKIT_FAKE_COLAB set (as `make colab-test` does), only with a google.colab that behaves; else
+with and without.
 """
 
 from __future__ import annotations
@@ -43,8 +45,12 @@ class Place:
         """Runs a notebook from the first cell to the last; returns what its cells printed."""
         result = NotebookRun(self.file(name), default_timeout=900).execute()
         assert not result.error, result.error.trace
-        self.widgets = result.nb.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
-        return "".join(output.text for output in outputs(result.nb) if output.output_type == "stream")
+        self.widgets = result.nb.metadata["widgets"]["application/vnd.jupyter.widget-state+json"][
+            "state"
+        ]
+        return "".join(
+            output.text for output in outputs(result.nb) if output.output_type == "stream"
+        )
 
     def refusal(self, name: str) -> list[str]:
         """Runs a notebook that is to stop; returns the lines shown in place of a traceback."""
@@ -53,7 +59,9 @@ class Place:
         return error.traceback
 
     def file(self, name: str) -> Path:
-        """The notebook to run; for Colab a copy with one cell more in front, which makes it believe to be there."""
+        """The notebook to run; for Colab a copy with one cell more in front, which makes it believe
+        to be there.
+        """
         original = NOTEBOOKS / f"{name}.ipynb"
         if self.name != "colab":
             return original
@@ -65,12 +73,16 @@ class Place:
 
     def shown(self, hook: str) -> str:
         """The value of the one widget that has the test hook."""
-        (state,) = [w["state"] for w in self.widgets.values() if hook in w["state"].get("_dom_classes", ())]
+        (state,) = [
+            w["state"] for w in self.widgets.values() if hook in w["state"].get("_dom_classes", ())
+        ]
         return state["value"]
 
 
 def outputs(notebook) -> list:
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
 
 
 @pytest.fixture(params=PLACES)
@@ -100,7 +112,9 @@ def test_run_all_with_nothing_chosen(place: Place, sample: Project):
     pictures = scan(sample.dataset)
     assert len(pictures) >= 24
     assert all(read_caption(picture).startswith("astrid") for picture in pictures)
-    assert {"broken.png", "astrid_copy_small.jpg"} <= {path.name for path in sample.removed.iterdir()}
+    assert {"broken.png", "astrid_copy_small.jpg"} <= {
+        path.name for path in sample.removed.iterdir()
+    }
     assert "near-duplicate of" in place.shown("lk-removed")
     assert f"{len(pictures)} captions written" in place.shown("lk-tag-line")
 
@@ -110,7 +124,9 @@ def test_run_all_with_nothing_chosen(place: Place, sample: Project):
     assert f"{len(pictures)} pictures x 1 repeats" in place.shown("lk-plan")
     assert "Done: " in place.shown("lk-status") and str(lora) in place.shown("lk-status")
     assert str(lora) in place.shown("lk-result") and "likeness 0." in place.shown("lk-result")
-    assert "epoch 1" in place.shown("lk-epochs") and "demo-000001.safetensors" in place.shown("lk-epochs")
+    assert "epoch 1" in place.shown("lk-epochs") and "demo-000001.safetensors" in place.shown(
+        "lk-epochs"
+    )
     assert "step 0, likeness" in place.shown("lk-previews")
     assert "Previews: epoch 2, likeness" in (sample.output / "log.txt").read_text()
 
@@ -118,7 +134,9 @@ def test_run_all_with_nothing_chosen(place: Place, sample: Project):
 @pytest.mark.slow
 @pytest.mark.skipif("jupyter" not in PLACES, reason="run once, in the ordinary environment")
 @pytest.mark.parametrize("place", ["jupyter"], indirect=True)
-def test_the_trainer_alone_prepares_the_sample_and_a_second_run_trains_again(place: Place, sample: Project):
+def test_the_trainer_alone_prepares_the_sample_and_a_second_run_trains_again(
+    place: Place, sample: Project
+):
     place.run(TRAINER)
     first = (sample.output / "demo.safetensors").read_bytes()
     captions = [read_caption(picture) for picture in scan(sample.dataset)]

@@ -28,7 +28,9 @@ def code(notebook) -> list[str]:
 def test_a_notebook_is_what_its_source_says(name):
     source = (build_notebooks.NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
     written = (build_notebooks.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
-    assert written == nbformat.writes(build_notebooks.build(source)) + "\n", "run python scripts/build_notebooks.py"
+    assert written == nbformat.writes(build_notebooks.build(source)) + "\n", (
+        "run python scripts/build_notebooks.py"
+    )
 
 
 def test_every_notebook_has_a_source():
@@ -45,7 +47,11 @@ def test_cells_define_nothing_and_call_no_shell_beyond_the_install_line(notebook
     magics = re.findall(r"^\s*[%!].*$", "\n".join(code(notebook)), re.MULTILINE)
     assert len(magics) == 1 and magics[0].strip().startswith("%pip install --quiet --no-deps ")
     tree = ast.parse("\n".join(code(notebook)).replace(magics[0], ""))
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)]
+    assert not [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+    ]
 
 
 def test_the_first_cell_installs_this_version_from_the_public_address(notebook):
@@ -79,7 +85,10 @@ def test_only_the_trainer_asks_for_a_gpu():
     "line, built",
     [
         ("x = 1", "#@title T\nx = 1"),
-        ("if x:\n    print()\n    # %pip install y", "#@title T\nif x:\n    print()\n    %pip install y"),
+        (
+            "if x:\n    print()\n    # %pip install y",
+            "#@title T\nif x:\n    print()\n    %pip install y",
+        ),
         ("# a remark", "#@title T\n# a remark"),
     ],
 )
@@ -88,5 +97,10 @@ def test_a_code_cell_is_built_from_its_lines(line, built):
 
 
 def test_texts_lose_their_comment_signs_and_metadata_reach_the_notebook():
-    built = build_notebooks.build('# %% [markdown] {"accelerator": "GPU"}\n# # Head\n#\n# vVERSION\n')
-    assert built.cells[0].source == f"# Head\n\nv{__version__}" and built.metadata["accelerator"] == "GPU"
+    built = build_notebooks.build(
+        '# %% [markdown] {"accelerator": "GPU"}\n# # Head\n#\n# vVERSION\n'
+    )
+    assert (
+        built.cells[0].source == f"# Head\n\nv{__version__}"
+        and built.metadata["accelerator"] == "GPU"
+    )

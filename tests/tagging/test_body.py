@@ -11,9 +11,12 @@ from lorakit.tagging import body, tags
 
 # The guide's final list (chapter 3). `lipstick, black lips` were appended by hand after ordering.
 GUIDE = tags.parse(
-    "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail polish, kimono, "
-    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, yellow hair ornament, "
-    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black lips, pale skin, "
+    "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail "
+    "polish, kimono, "
+    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, "
+    "yellow hair ornament, "
+    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black "
+    "lips, pale skin, "
     "white skin"
 )
 HAND_APPENDED = ["lipstick", "black lips"]
@@ -22,35 +25,45 @@ HAND_APPENDED = ["lipstick", "black lips"]
 def test_the_guides_list_is_in_body_order_but_for_what_it_appended_by_hand():
     ordered = body.body_order(GUIDE)
     assert tags.remove(ordered, HAND_APPENDED) == tags.remove(GUIDE, HAND_APPENDED)
-    assert ordered[ordered.index("makeup") : ordered.index("hair ornament")] == ["makeup", "lipstick", "black lips"]
+    assert ordered[ordered.index("makeup") : ordered.index("hair ornament")] == [
+        "makeup",
+        "lipstick",
+        "black lips",
+    ]
 
 
 def test_order_does_not_depend_on_how_regions_were_mixed():
-    backwards = [tag for region in reversed(body.REGIONS) for tag in GUIDE if body.region(tag) == region]
+    backwards = [
+        tag for region in reversed(body.REGIONS) for tag in GUIDE if body.region(tag) == region
+    ]
     assert backwards != GUIDE
     assert body.body_order(backwards) == body.body_order(GUIDE)
 
 
 WORLD = {
     "feet": "boots, shoes, sandals, barefoot",
-    "legs": "pants, black thighhighs, thighhighs, pantyhose, black pantyhose, kneehighs, striped thighhighs, red pants",
+    "legs": "pants, black thighhighs, thighhighs, pantyhose, black pantyhose, kneehighs, striped "
+    "thighhighs, red pants",
     "hips and waist": "skirt, shorts, cat tail, green skirt",
     "arms and hands": "long sleeves, short sleeves, sleeveless, detached sleeves, wide sleeves",
     "torso": "shirt, sweater, dress, kimono, frills, apron, cape, white shirt, purple dress",
     "neck": "scarf, choker, necktie, bowtie",
     "head accessories": (
-        "cat ears, rabbit ears, horns, pointy ears, witch hat, beret, crown, hairband, straw hat, hair bow, "
+        "cat ears, rabbit ears, horns, pointy ears, witch hat, beret, crown, hairband, straw hat, "
+        "hair bow, "
         "hair flower, star hair ornament, x hair ornament, crescent hair ornament"
     ),
     "eyes": "glasses, eyepatch, red eyes, aqua eyes",
     "hair": (
-        "short hair, long hair, very long hair, twintails, ponytail, single hair bun, hair bun, double bun, "
+        "short hair, long hair, very long hair, twintails, ponytail, single hair bun, hair bun, "
+        "double bun, "
         "twin braids, blunt bangs, parted bangs, hair over one eye, pink hair, blonde hair"
     ),
     "skin and whole body": "dark skin",
     "count and framing": "1girl, solo, full body, upper body, portrait, from side, from behind",
     "pose and expression": (
-        "smile, open mouth, frown, expressionless, closed eyes, blush, arms up, hand on own hip, waving, "
+        "smile, open mouth, frown, expressionless, closed eyes, blush, arms up, hand on own hip, "
+        "waving, "
         "arms behind back, looking at viewer"
     ),
     "background": "white background, simple background, night sky, outdoors, indoors, sunset",
@@ -103,7 +116,15 @@ def test_the_noun_decides_unless_it_misleads(tag, region):
 
 def test_order_is_stable_and_loses_nothing():
     mixed = ["sky", "red hair", "smile", "blue hair", "boots", "smile", "zzyzx"]
-    assert body.body_order(mixed) == ["boots", "red hair", "blue hair", "smile", "smile", "zzyzx", "sky"]
+    assert body.body_order(mixed) == [
+        "boots",
+        "red hair",
+        "blue hair",
+        "smile",
+        "smile",
+        "zzyzx",
+        "sky",
+    ]
     assert body.body_order([]) == []
 
 
@@ -137,7 +158,9 @@ def test_the_table_is_well_formed():
     assert len(set(phrases)) == len(phrases), "a phrase in two regions"
     assert {row["region"] for row in rows} == set(body.REGIONS)
     bare = [phrase.removesuffix(" *") for phrase in phrases]
-    assert bare == [tags.key(phrase) for phrase in bare], "phrases are compared as tags.key gives them"
+    assert bare == [tags.key(phrase) for phrase in bare], (
+        "phrases are compared as tags.key gives them"
+    )
 
 
 def test_ten_thousand_captions_are_ordered_in_a_second():
@@ -145,4 +168,6 @@ def test_ten_thousand_captions_are_ordered_in_a_second():
     started = time.perf_counter()
     for caption in captions:
         body.body_order(caption)
-    assert time.perf_counter() - started < 3  # a quarter of a second on an idle core; the rest is room for busy ones
+    assert (
+        time.perf_counter() - started < 3
+    )  # a quarter of a second on an idle core; the rest is room for busy ones

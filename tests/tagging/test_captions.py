@@ -1,4 +1,6 @@
-"""The guide's method, first on its own worked example, then over a project whose tagger is a table."""
+"""The guide's method, first on its own worked example, then over a project whose tagger is a
+table.
+"""
 
 import dataclasses
 import gzip
@@ -12,18 +14,23 @@ from lorakit.tagging import body, captions, glossary, scores, tags
 from lorakit.tagging.captions import TaggingSettings
 from lorakit.tagging.glossary import Entry
 
-# --- the guide, chapter 3: the kimono character -------------------------------------------------------------------
+# --- the guide, chapter 3: the kimono character ---------------------------------------------------
 
 UNNECESSARY = tags.parse("1girl, solo, white background, simple background, smile, open mouth")
 RAW = tags.parse(
-    "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail polish, kimono, "
-    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, horns, purple eyes, eyeshadow, "
+    "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail "
+    "polish, kimono, "
+    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, horns, purple "
+    "eyes, eyeshadow, "
     "black hair, long hair, ponytail, high ponytail"
 )
 FINAL = tags.parse(
-    "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail polish, kimono, "
-    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, yellow hair ornament, "
-    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black lips, pale skin, "
+    "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail "
+    "polish, kimono, "
+    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, "
+    "yellow hair ornament, "
+    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black "
+    "lips, pale skin, "
     "white skin"
 )
 REPLACEMENTS = glossary.glossary_of(
@@ -39,7 +46,9 @@ BY_HAND = ["lipstick", "black lips", "pale skin", "white skin"]
 
 def as_the_tagger_says_it():
     """The guide's raw list with scores, from head to feet, the unnecessary tags in between."""
-    backwards = [tag for region in reversed(body.REGIONS) for tag in RAW if body.region(tag) == region]
+    backwards = [
+        tag for region in reversed(body.REGIONS) for tag in RAW if body.region(tag) == region
+    ]
     mixed = UNNECESSARY[:3] + backwards[:9] + UNNECESSARY[3:] + backwards[9:]
     return {tag: round(0.99 - 0.02 * i, 4) for i, tag in enumerate(mixed)}
 
@@ -58,7 +67,7 @@ def test_the_sheet_leaves_out_what_belongs_to_the_picture_even_when_nobody_liste
     assert captions.base_tags_from(found, remove=()) == ["boots", "katana"]
 
 
-# --- one caption --------------------------------------------------------------------------------------------------
+# --- one caption ----------------------------------------------------------------------------------
 
 SEEN = {"smile": 0.9, "red hair": 0.8, "outdoors": 0.7, "boots": 0.6, "horns": 0.5, "cosplay": 0.4}
 BASE = ("horns", "red hair", "black thighhighs")
@@ -69,11 +78,18 @@ def propose(found=SEEN, words=None, counts=None, **changes):
 
 
 def test_pruning_lets_the_activation_tag_stand_for_the_character():
-    assert propose(activation_tag="astrid", base_tags=BASE) == ["astrid", "boots", "smile", "outdoors"]
+    assert propose(activation_tag="astrid", base_tags=BASE) == [
+        "astrid",
+        "boots",
+        "smile",
+        "outdoors",
+    ]
 
 
 def test_pruning_takes_what_a_base_tag_implies_too():
-    found = dict.fromkeys(["thighhighs", "black thighhighs", "hair", "white thighhighs", "long hair"], 1.0)
+    found = dict.fromkeys(
+        ["thighhighs", "black thighhighs", "hair", "white thighhighs", "long hair"], 1.0
+    )
     assert propose(found, base_tags=BASE) == ["white thighhighs", "long hair"]
 
 
@@ -118,7 +134,10 @@ def test_the_glossary_speaks_before_the_base_tags():
     ("order", "expected"),
     [
         ("body", ["astrid", "boots", "hat", "red hair", "smile"]),
-        ("score", ["astrid", "hat", "smile", "red hair", "boots"]),  # hat was given by hand: certain
+        (
+            "score",
+            ["astrid", "hat", "smile", "red hair", "boots"],
+        ),  # hat was given by hand: certain
         ("a-z", ["astrid", "boots", "hat", "red hair", "smile"]),
         ("frequency", ["astrid", "boots", "red hair", "smile", "hat"]),
         ("keep", ["astrid", "hat", "smile", "red hair", "boots"]),
@@ -127,16 +146,26 @@ def test_the_glossary_speaks_before_the_base_tags():
 def test_every_order_keeps_the_activation_tag_first(order, expected):
     found = {"red hair": 0.8, "boots": 0.6, "smile": 0.9}
     counts = {"boots": 5, "red hair": 4, "smile": 3}
-    got = propose(found, None, counts, order=order, base_tags=("hat",), base_mode="fixed", activation_tag="astrid")
+    got = propose(
+        found,
+        None,
+        counts,
+        order=order,
+        base_tags=("hat",),
+        base_mode="fixed",
+        activation_tag="astrid",
+    )
     assert got == expected
 
 
-# --- base tags nobody chose ---------------------------------------------------------------------------------------
+# --- base tags nobody chose -----------------------------------------------------------------------
 
 
 def test_tags_of_most_pictures_are_suggested_as_base_tags():
     found = [["red hair", "smile", "outdoors", "hat"], ["red hair", "smile"], ["red hair", "frown"]]
-    assert captions.suggest_base_tags(found) == ["red hair"], "smile is on most pictures, but not the character's"
+    assert captions.suggest_base_tags(found) == ["red hair"], (
+        "smile is on most pictures, but not the character's"
+    )
 
 
 def test_boots_count_where_feet_are_seen():
@@ -151,7 +180,7 @@ def test_one_odd_picture_suggests_nothing():
     assert captions.suggest_base_tags([]) == []
 
 
-# --- settings -----------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,16 +200,20 @@ def test_impossible_settings_are_refused_at_once(changes, message):
 
 def test_settings_survive_project_toml(tmp_path):
     here = project.find("astrid", tmp_path).create()
-    chosen = TaggingSettings(activation_tag="astrid", base_tags=BASE, base_mode="fixed", threshold=0.4)
+    chosen = TaggingSettings(
+        activation_tag="astrid", base_tags=BASE, base_mode="fixed", threshold=0.4
+    )
     here.save(chosen)
     assert here.load(TaggingSettings) == chosen
 
 
-# --- a whole project ----------------------------------------------------------------------------------------------
+# --- a whole project ------------------------------------------------------------------------------
 
 
 class TableTagger:
-    """A tagger that finds in a picture what a table says for its first byte, and counts how often it is asked."""
+    """A tagger that finds in a picture what a table says for its first byte, and counts how often
+    it is asked.
+    """
 
     characters = frozenset({"hatsune miku"})
     general, character = 0.35, 0.85
@@ -203,7 +236,9 @@ CHOSEN = TaggingSettings(activation_tag="astrid", base_tags=("red hair",))
 
 @pytest.fixture
 def here(tmp_path):
-    """A project with the 'pictures' a, b and c; the table tagger does not mind that they are none."""
+    """A project with the 'pictures' a, b and c; the table tagger does not mind that they are
+    none.
+    """
     made = project.find("astrid", tmp_path).create()
     for letter in "abc":
         (made.dataset / f"{letter}.png").write_text(letter)
@@ -228,7 +263,9 @@ def test_every_picture_gets_a_caption(here):
     }
     assert (report.pictures, report.captions, report.base_tags) == (3, 3, ("red hair",))
     assert report.top == {"1girl": 3, "astrid": 3, "smile": 2, "boots": 1, "outdoors": 1}
-    assert str(report).startswith("3 of 3 pictures got a caption. Most frequent: 1girl 3, astrid 3, smile 2")
+    assert str(report).startswith(
+        "3 of 3 pictures got a caption. Most frequent: 1girl 3, astrid 3, smile 2"
+    )
     assert all(file.exists() for file in report.scores_files)
 
 
@@ -250,7 +287,10 @@ def test_existing_captions_are_skipped_or_appended_to_as_wished(here):
     (here.dataset / "a.txt").write_text("blue sky, Smile")
     (here.dataset / "b.txt").write_text("")
     skipped = tag(here, dataclasses.replace(CHOSEN, existing="skip"))
-    assert written(here)["a"] == "blue sky, Smile" and written(here)["b"] == "astrid, 1girl, outdoors\n"
+    assert (
+        written(here)["a"] == "blue sky, Smile"
+        and written(here)["b"] == "astrid, 1girl, outdoors\n"
+    )
     assert (skipped.pictures, skipped.captions) == (3, 2)
     tag(here, dataclasses.replace(CHOSEN, existing="append"))
     assert written(here)["a"] == "astrid, blue sky, Smile, 1girl\n"
@@ -259,7 +299,9 @@ def test_existing_captions_are_skipped_or_appended_to_as_wished(here):
 def test_skipping_everything_does_not_even_fetch_the_tagger(here, monkeypatch):
     for letter in "abc":
         (here.dataset / f"{letter}.txt").write_text("smile")
-    monkeypatch.setattr(captions.taggers, "load", lambda name: pytest.fail("nothing is to be tagged"))
+    monkeypatch.setattr(
+        captions.taggers, "load", lambda name: pytest.fail("nothing is to be tagged")
+    )
     report = tag(here, dataclasses.replace(CHOSEN, existing="skip"), scorers=None)
     assert (report.captions, report.record) == (0, None)
 
@@ -308,7 +350,7 @@ def test_a_broken_picture_is_named_and_nothing_is_written(here):
     assert written(here) == {}
 
 
-# --- kept scores --------------------------------------------------------------------------------------------------
+# --- kept scores ----------------------------------------------------------------------------------
 
 
 def test_another_threshold_does_not_run_the_tagger_again(here):
@@ -377,7 +419,9 @@ def test_a_long_run_saves_as_it_goes(here, monkeypatch):
 
     class Looking(TableTagger):
         def scores(self, images, progress=None):
-            there.append(len(scores.load(scores.scores_file(here, self.name), self.identity).pictures))
+            there.append(
+                len(scores.load(scores.scores_file(here, self.name), self.identity).pictures)
+            )
             return super().scores(images)
 
     monkeypatch.setattr(scores, "CHUNK", 1)
@@ -394,5 +438,9 @@ def test_progress_runs_over_the_whole_set(here, monkeypatch):
 
     monkeypatch.setattr(scores, "CHUNK", 2)
     seen = []
-    tag(here, scorers=[Telling(TABLE)], progress=lambda what, done, total: seen.append((done, total)))
+    tag(
+        here,
+        scorers=[Telling(TABLE)],
+        progress=lambda what, done, total: seen.append((done, total)),
+    )
     assert seen == [(2, 3), (3, 3)]

@@ -6,12 +6,19 @@ from lorakit.errors import SettingsError
 from lorakit.tagging import body, glossary, tags
 from lorakit.tagging.glossary import Entry
 
-GUIDE = glossary.glossary_of([Entry("horns", "hair ornament, yellow hair ornament", note="her combs")])
+GUIDE = glossary.glossary_of(
+    [Entry("horns", "hair ornament, yellow hair ornament", note="her combs")]
+)
 
 
 def test_a_tag_gives_way_to_what_the_glossary_says():
     caption = ["makeup", "horns", "purple eyes"]
-    assert glossary.apply(caption, GUIDE) == ["makeup", "hair ornament", "yellow hair ornament", "purple eyes"]
+    assert glossary.apply(caption, GUIDE) == [
+        "makeup",
+        "hair ornament",
+        "yellow hair ornament",
+        "purple eyes",
+    ]
     assert glossary.apply(caption, {}) == caption
 
 
@@ -23,7 +30,11 @@ def test_a_dash_removes_and_an_empty_replacement_keeps():
 def test_regions_of_the_glossary_go_into_the_body_order():
     words = glossary.glossary_of([Entry("Tomoe", region="neck"), Entry("horns", "-")])
     assert glossary.regions(words) == {"tomoe": "neck"}
-    assert body.body_order(["sky", "tomoe", "boots"], glossary.regions(words)) == ["boots", "tomoe", "sky"]
+    assert body.body_order(["sky", "tomoe", "boots"], glossary.regions(words)) == [
+        "boots",
+        "tomoe",
+        "sky",
+    ]
 
 
 def test_what_was_saved_is_loaded(tmp_path):
@@ -49,8 +60,10 @@ def test_without_a_file_the_glossary_is_empty_and_lies_beside_the_projects(monke
     "text",
     [
         'tag,replacement,region,note\nhorns,"hair ornament, yellow hair ornament",,her combs\n',
-        "\ufefftag;replacement;region;note\r\nhorns;hair ornament, yellow hair ornament;;her combs\r\n",
-        'note,tag,replacement,count\nher combs, horns ,"hair ornament, yellow hair ornament",3\n,,,\n',
+        "\ufefftag;replacement;region;note\r\nhorns;hair ornament, yellow hair ornament;;her "
+        "combs\r\n",
+        'note,tag,replacement,count\nher combs, horns ,"hair ornament, yellow hair '
+        'ornament",3\n,,,\n',
     ],
     ids=["plain", "as Excel saves it in Europe", "other columns, an empty line"],
 )

@@ -1,7 +1,9 @@
-"""What the network is given and how its answer is read, with a tiny ONNX whose output is a known function of its input.
+"""What the network is given and how its answer is read, with a tiny ONNX whose output is a known
+function of its input.
 
-Its columns are the means of the three channels, the three channels of the upper left corner and those of the middle,
-each divided by 255: so a picture's colours come back as scores, and every step before the network shows in them.
+Its columns are the means of the three channels, the three channels of the upper left corner and
+those of the middle, each divided by 255: so a picture's colours come back as scores, and every step
+before the network shows in them.
 """
 
 import csv
@@ -19,7 +21,8 @@ from lorakit.tagging.taggers import Tagger
 
 SIDE = 8
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
-# (name, category) of each column, in an order that no WD tagger has: kinds are to be read, not guessed by position.
+# (name, category) of each column, in an order that no WD tagger has: kinds are to be read, not
+# guessed by position.
 COLUMNS = [
     ("mean_first", 0),
     ("mean_second", 0),
@@ -34,13 +37,23 @@ COLUMNS = [
 
 
 def known_function(sigmoid: bool = True, layout: str = "NHWC") -> onnx.ModelProto:
-    """The network described above; without `sigmoid` it gives what a sigmoid would turn into those columns."""
+    """The network described above; without `sigmoid` it gives what a sigmoid would turn into those
+    columns.
+    """
     shape = ["batch", SIDE, SIDE, 3] if layout == "NHWC" else ["batch", 3, SIDE, SIDE]
     numbers = {"255": np.array(255, np.float32), "axes": np.array([1, 2]), "hw": np.array([1, 2])}
     for name, place in (("zero", 0), ("half", SIDE // 2)):
-        numbers[name], numbers[f"{name}+1"] = np.array([place, place]), np.array([place + 1, place + 1])
+        numbers[name], numbers[f"{name}+1"] = (
+            np.array([place, place]),
+            np.array([place + 1, place + 1]),
+        )
     nodes = [
-        helper.make_node("Transpose", ["input"], ["nhwc"], perm=[0, 1, 2, 3] if layout == "NHWC" else [0, 2, 3, 1])
+        helper.make_node(
+            "Transpose",
+            ["input"],
+            ["nhwc"],
+            perm=[0, 1, 2, 3] if layout == "NHWC" else [0, 2, 3, 1],
+        )
     ]
     nodes += [
         helper.make_node("Div", ["nhwc", "255"], ["x"]),
@@ -117,7 +130,13 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide(tagger):
 def test_names_come_tidied_ratings_do_not_come_and_characters_are_known(tagger):
     (found,) = tagger.scores([flat((255, 255, 255))])
     assert "sensitive" not in found
-    assert set(found) == {"mean first", "mean second", "corner first", "some girl (series)", "corner third"} | {
+    assert set(found) == {
+        "mean first",
+        "mean second",
+        "corner first",
+        "some girl (series)",
+        "corner third",
+    } | {
         "middle first",
         "^_^",
         "middle third",
@@ -135,7 +154,9 @@ def test_batches_change_nothing_and_keep_the_order(tagger):
     pictures = [flat((i * 20, 255 - i * 20, 100)) for i in range(11)]
     alone = [tagger.scores([picture])[0] for picture in pictures]
     seen = []
-    together = tagger.scores(pictures, lambda what, done, total: seen.append((done, total)), batch=4)
+    together = tagger.scores(
+        pictures, lambda what, done, total: seen.append((done, total)), batch=4
+    )
     assert [pytest.approx(one) for one in alone] == together
     assert seen == [(0, 11), (4, 11), (8, 11), (11, 11)]
     assert tagger.scores([]) == []
@@ -162,7 +183,9 @@ def test_pictures_are_prepared_as_the_models_author_does(size):
     picture, longest = Image.fromarray(pixels), max(size)
     square = Image.new("RGB", (longest, longest), (255, 255, 255))
     square.paste(picture, ((longest - size[0]) // 2, (longest - size[1]) // 2))
-    expected = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(np.float32)[:, :, ::-1]
+    expected = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(np.float32)[
+        :, :, ::-1
+    ]
     got = taggers.prepare(picture, Tagger("any"), SIDE)
     assert got.dtype == np.float32 and got.flags["C_CONTIGUOUS"]
     np.testing.assert_array_equal(got, expected)
@@ -188,17 +211,21 @@ def test_thresholds_are_one_for_tags_and_one_for_characters():
     scores = {"smile": 0.4, "sky": 0.3, "miku": 0.8, "rin": 0.9}
     over = taggers.tags_over(scores, 0.35, 0.85, frozenset({"miku", "rin"}))
     assert over == {"smile": 0.4, "rin": 0.9}
-    assert taggers.tags_over({"smile": 0.35}, 0.35, 0.85, frozenset()) == {"smile": 0.35}, "the threshold itself counts"
+    assert taggers.tags_over({"smile": 0.35}, 0.35, 0.85, frozenset()) == {"smile": 0.35}, (
+        "the threshold itself counts"
+    )
 
 
-# --- finding a tagger ------------------------------------------------------------------------------------------------
+# --- finding a tagger -----------------------------------------------------------------------------
 
 
 def test_every_row_of_the_registry_is_usable():
     assert len(set(taggers.names())) == len(taggers.TAGGERS)
     assert all(0 < row.general < 1 and 0 < row.character < 1 for row in taggers.TAGGERS)
     thresholds = {row.name: row.general for row in taggers.TAGGERS}
-    assert thresholds["wd-eva02-large-tagger-v3"] == 0.5296, "eva02 needs twice the others' threshold"
+    assert thresholds["wd-eva02-large-tagger-v3"] == 0.5296, (
+        "eva02 needs twice the others' threshold"
+    )
     assert thresholds["wd-vit-tagger-v3"] == 0.2614
 
 
@@ -208,9 +235,13 @@ def test_a_folder_named_like_a_known_tagger_gets_its_threshold(tmp_path):
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
-    with pytest.raises(SettingsError, match="no tagger 'wd-vit-taggr-v3'; did you mean 'wd-vit-tagger-v3'?"):
+    with pytest.raises(
+        SettingsError, match="no tagger 'wd-vit-taggr-v3'; did you mean 'wd-vit-tagger-v3'?"
+    ):
         taggers.load("wd-vit-taggr-v3")
-    with pytest.raises(SettingsError, match="A folder with model.onnx and selected_tags.csv will do too"):
+    with pytest.raises(
+        SettingsError, match="A folder with model.onnx and selected_tags.csv will do too"
+    ):
         taggers.load("xyz")
 
 
@@ -228,7 +259,10 @@ def test_a_failed_download_says_what_to_do(monkeypatch):
     with pytest.raises(SettingsError) as caught:
         taggers.load("wd-vit-tagger-v3")
     message = str(caught.value)
-    assert "wd-vit-tagger-v3 could not be downloaded from huggingface.co (Network is unreachable)" in message
+    assert (
+        "wd-vit-tagger-v3 could not be downloaded from huggingface.co (Network is unreachable)"
+        in message
+    )
     assert "it goes on where it stopped" in message and "or to demo" in message
     assert "long trace" not in message
 
@@ -250,7 +284,9 @@ def test_a_download_asks_for_the_pinned_revision(monkeypatch, tmp_path):
 
 def test_files_of_different_taggers_do_not_go_together(tmp_path):
     tagger = taggers.load(str(make_folder(tmp_path / "mixed", COLUMNS[:-1])))
-    with pytest.raises(SettingsError, match=r"gives 9 scores, but selected_tags\.csv beside it has 8 rows"):
+    with pytest.raises(
+        SettingsError, match=r"gives 9 scores, but selected_tags\.csv beside it has 8 rows"
+    ):
         tagger.scores([flat(RED)])
 
 
@@ -265,7 +301,9 @@ def test_a_damaged_network_is_named(tmp_path):
 def test_a_list_of_tags_without_the_right_columns_is_named(tmp_path, text):
     folder = make_folder(tmp_path / "labels")
     (folder / "selected_tags.csv").write_text(text)
-    with pytest.raises(SettingsError, match=r"selected_tags\.csv is not a list of tags with the columns"):
+    with pytest.raises(
+        SettingsError, match=r"selected_tags\.csv is not a list of tags with the columns"
+    ):
         taggers.load(str(folder))
 
 

@@ -28,7 +28,15 @@ def test_reading_a_caption(caption, expected):
 
 
 @pytest.mark.parametrize(
-    "caption", ["1girl, solo, smile", "miku, 1girl ||| smile, sky", "a ||| b ||| c", "^_^, saber (fate)", "", "||| a"]
+    "caption",
+    [
+        "1girl, solo, smile",
+        "miku, 1girl ||| smile, sky",
+        "a ||| b ||| c",
+        "^_^, saber (fate)",
+        "",
+        "||| a",
+    ],
 )
 def test_writing_what_was_read_gives_the_same_caption(caption):
     assert tags.join(tags.parse(caption)) == caption
@@ -37,7 +45,8 @@ def test_writing_what_was_read_gives_the_same_caption(caption):
 @pytest.mark.parametrize("tag", ["red, hair", "red\nhair"])
 def test_a_tag_with_a_comma_or_a_line_end_is_refused_in_a_sentence(tag):
     with pytest.raises(
-        SettingsError, match="is not one tag: it holds a comma or a line end. Give its parts one by one"
+        SettingsError,
+        match="is not one tag: it holds a comma or a line end. Give its parts one by one",
     ):
         tags.join(["smile", tag])
 
@@ -130,7 +139,9 @@ def test_frequencies_count_a_tag_once_for_each_caption():
 
 def test_likeness_is_the_share_of_base_tags_found_averaged_over_pictures():
     base = ["red_hair", "horns", "dress", "boots"]
-    assert tags.likeness([["red hair", "horns", "smile"], ["Dress"]], base) == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert tags.likeness([["red hair", "horns", "smile"], ["Dress"]], base) == pytest.approx(
+        (2 / 4 + 1 / 4) / 2
+    )
     assert tags.likeness([[]], base) == 0
     assert tags.likeness([base], base) == 1
 
@@ -144,6 +155,11 @@ def test_likeness_says_what_it_lacks():
 
 def test_edits_leave_the_list_they_were_given_alone():
     given = ["b", "a", "b"]
-    tags.dedupe(given), tags.remove(given, ["a"]), tags.replace(given, {"a": ["c"]}), tags.add(given, ["d"])
+    (
+        tags.dedupe(given),
+        tags.remove(given, ["a"]),
+        tags.replace(given, {"a": ["c"]}),
+        tags.add(given, ["d"]),
+    )
     tags.activation_first(given, "a")
     assert given == ["b", "a", "b"]

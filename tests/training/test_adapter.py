@@ -30,7 +30,9 @@ def shaken(base: Base, rank: int = 4, alpha: float = 2) -> Base:
 def pixels(base: Base) -> torch.Tensor:
     import numpy as np
 
-    return torch.stack([torch.from_numpy(np.array(p)).float() for p in draw(base, PROMPTS, FEW, (128, 128))])
+    return torch.stack(
+        [torch.from_numpy(np.array(p)).float() for p in draw(base, PROMPTS, FEW, (128, 128))]
+    )
 
 
 def test_a_fresh_adapter_changes_nothing(base: Base) -> None:
@@ -63,7 +65,9 @@ def test_merging_by_hand_gives_the_previews_that_the_adapter_gives(base: Base) -
     for part, module in merged.parts.items():
         for path in adapter.targets(part, module):
             name, layer = kohya_name(part, path), module.get_submodule(path)
-            down, up, alpha = (tensors[f"{name}.{end}"] for end in ("lora_down.weight", "lora_up.weight", "alpha"))
+            down, up, alpha = (
+                tensors[f"{name}.{end}"] for end in ("lora_down.weight", "lora_up.weight", "alpha")
+            )
             layer.weight.data = adapter.merged_weight(layer.weight, down, up, float(alpha))
     assert (pixels(merged) - with_adapter).abs().max() <= 2  # of 255: rounding of float32 sums
 
@@ -79,9 +83,13 @@ def test_a_written_file_read_back_draws_the_same_pictures(base: Base, tmp_path: 
 
 def test_a_file_with_a_tensor_that_fits_nowhere_is_refused(base: Base, tmp_path: Path) -> None:
     shaken(base)
-    tensors = adapter.tensors(base.parts) | {"lora_unet_surprise.lora_down.weight": torch.zeros(4, 4)}
+    tensors = adapter.tensors(base.parts) | {
+        "lora_unet_surprise.lora_down.weight": torch.zeros(4, 4)
+    }
     save_file(tensors, tmp_path / "a.safetensors")
-    with pytest.raises(LoraFileError, match="1 tensors that this base has no place for .lora_unet_surprise"):
+    with pytest.raises(
+        LoraFileError, match="1 tensors that this base has no place for .lora_unet_surprise"
+    ):
         adapter.load_adapter(load_base("demo").parts, tmp_path / "a.safetensors")
 
 

@@ -11,7 +11,9 @@ from lorakit.errors import BaseModelError
 from lorakit.training.base import DEMO, Base, load_base, save_single_file
 
 
-def test_the_single_file_in_sdxls_layout_holds_the_same_model_as_the_folder(base: Base, tmp_path: Path) -> None:
+def test_the_single_file_in_sdxls_layout_holds_the_same_model_as_the_folder(
+    base: Base, tmp_path: Path
+) -> None:
     single = load_base(str(save_single_file("demo", tmp_path / "base.safetensors")))
     for part, module in {**base.parts, "vae": base.vae}.items():
         other = {**single.parts, "vae": single.vae}[part].state_dict()
@@ -20,7 +22,9 @@ def test_the_single_file_in_sdxls_layout_holds_the_same_model_as_the_folder(base
 
 
 def test_the_base_is_frozen_and_predicts_noise(base: Base) -> None:
-    assert not any(p.requires_grad for m in (*base.parts.values(), base.vae) for p in m.parameters())
+    assert not any(
+        p.requires_grad for m in (*base.parts.values(), base.vae) for p in m.parameters()
+    )
     assert base.prediction == "epsilon"
 
 
@@ -55,7 +59,10 @@ def test_what_is_not_a_base_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_stable_diffusion_1_checkpoint_is_named_as_such(tmp_path: Path) -> None:
     save_file(
-        {"cond_stage_model.transformer.x": torch.zeros(1), "model.diffusion_model.y": torch.zeros(1)},
+        {
+            "cond_stage_model.transformer.x": torch.zeros(1),
+            "model.diffusion_model.y": torch.zeros(1),
+        },
         tmp_path / "sd15.safetensors",
     )
     assert "looks like Stable Diffusion 1 or 2" in refused(tmp_path / "sd15.safetensors")

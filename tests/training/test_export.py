@@ -1,4 +1,6 @@
-"""The LoRA file's metadata and hashes, as other tools read them, and that a full disk loses nothing."""
+"""The LoRA file's metadata and hashes, as other tools read them, and that a full disk loses
+nothing.
+"""
 
 import errno
 import hashlib
@@ -23,7 +25,9 @@ CAPTIONS = ["astrid, smile", "astrid, Smile, outdoors"]
 
 def details(name: str = "astrid") -> dict[str, str]:
     plan = make_plan([(512, 512), (512, 768)], 512, 64, 4, 2, 10)
-    return export.metadata(name, TrainingSettings(), plan, CAPTIONS, "astrid", "epsilon", 10, 40, 1000.0, 2000.0)
+    return export.metadata(
+        name, TrainingSettings(), plan, CAPTIONS, "astrid", "epsilon", 10, 40, 1000.0, 2000.0
+    )
 
 
 def test_a1111_takes_the_file_for_an_sdxl_lora_and_shows_its_tags() -> None:
@@ -32,9 +36,14 @@ def test_a1111_takes_the_file_for_an_sdxl_lora_and_shows_its_tags() -> None:
     assert values["ss_v2"] == "False"
     assert values["ss_network_module"] == "networks.lora"
     assert (values["ss_network_dim"], values["ss_network_alpha"]) == ("8", "4.0")
-    assert json.loads(values["ss_tag_frequency"]) == {"4_astrid": {"astrid": 2, "smile": 2, "outdoors": 1}}
+    assert json.loads(values["ss_tag_frequency"]) == {
+        "4_astrid": {"astrid": 2, "smile": 2, "outdoors": 1}
+    }
     assert json.loads(values["ss_dataset_dirs"]) == {"4_astrid": {"n_repeats": 4, "img_count": 2}}
-    assert json.loads(values["ss_bucket_info"])["buckets"]["0"] == {"resolution": [384, 640], "count": 4}
+    assert json.loads(values["ss_bucket_info"])["buckets"]["0"] == {
+        "resolution": [384, 640],
+        "count": 4,
+    }
 
 
 def test_modelspec_names_trigger_and_prediction() -> None:
@@ -49,8 +58,13 @@ def test_the_whole_settings_can_be_read_back_from_the_file() -> None:
     assert TrainingSettings(**json.loads(details()["lorakit.settings"])) == TrainingSettings()
 
 
-def test_the_model_hash_is_that_of_the_data_behind_the_header_whatever_the_metadata(tmp_path: Path) -> None:
-    one, other = (export.save_lora(tmp_path / f"{n}.safetensors", TENSORS, details(n)) for n in ("one", "other"))
+def test_the_model_hash_is_that_of_the_data_behind_the_header_whatever_the_metadata(
+    tmp_path: Path,
+) -> None:
+    one, other = (
+        export.save_lora(tmp_path / f"{n}.safetensors", TENSORS, details(n))
+        for n in ("one", "other")
+    )
     found = []
     for path in (one, other):
         data = path.read_bytes()
@@ -73,7 +87,9 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_old_file_whole(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(SaveError, match="Could not write .*a.safetensors: No space left on device. Free some space"):
+    with pytest.raises(
+        SaveError, match="Could not write .*a.safetensors: No space left on device. Free some space"
+    ):
         export.save_lora(path, TENSORS, details())
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

@@ -1,4 +1,6 @@
-"""For full-size SDXL lorakit writes exactly the tensors that sd-scripts writes: names, shapes, alphas."""
+"""For full-size SDXL lorakit writes exactly the tensors that sd-scripts writes: names, shapes,
+alphas.
+"""
 
 from pathlib import Path
 
@@ -15,7 +17,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 @pytest.fixture(scope="module")
 def full_size() -> dict[str, torch.nn.Module]:
     configs = sdxl_configs()
-    return {part: build(part, configs[part], None, torch.float32, "meta") for part in ("unet", "te1", "te2")}
+    return {
+        part: build(part, configs[part], None, torch.float32, "meta")
+        for part in ("unet", "te1", "te2")
+    }
 
 
 def test_the_written_names_and_shapes_equal_the_golden_list_line_for_line(
@@ -31,4 +36,8 @@ def test_the_written_names_and_shapes_equal_the_golden_list_line_for_line(
 
 def test_full_size_sdxl_has_722_72_and_192_targets() -> None:
     configs = sdxl_configs()
-    assert [adapter.expected_count(part, configs[part]) for part in ("unet", "te1", "te2")] == [722, 72, 192]
+    assert [adapter.expected_count(part, configs[part]) for part in ("unet", "te1", "te2")] == [
+        722,
+        72,
+        192,
+    ]

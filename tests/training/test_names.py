@@ -34,6 +34,10 @@ def test_an_unknown_path_is_not_guessed() -> None:
         unet_to_sgm("down_blocks.0.surprise.0.conv1")
 
 
-@pytest.mark.parametrize("path", ["text_model.encoder.layers.3.mlp.fc1", "encoder.layers.3.mlp.fc1"])
-def test_the_first_encoder_gets_the_same_name_with_and_without_its_text_model_level(path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["text_model.encoder.layers.3.mlp.fc1", "encoder.layers.3.mlp.fc1"]
+)
+def test_the_first_encoder_gets_the_same_name_with_and_without_its_text_model_level(
+    path: str,
+) -> None:
     assert kohya_name("te1", path) == "lora_te1_text_model_encoder_layers_3_mlp_fc1"

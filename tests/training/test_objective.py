@@ -20,10 +20,13 @@ def test_the_schedule_is_sdxls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("t", "ratio"), [(0, 1175), (10, 103.5), (100, 8.45), (250, 2.07), (500, 0.382), (750, 0.0595), (999, 0.00468)]
+    ("t", "ratio"),
+    [(0, 1175), (10, 103.5), (100, 8.45), (250, 2.07), (500, 0.382), (750, 0.0595), (999, 0.00468)],
 )
 def test_signal_to_noise_ratios_at_known_timesteps(t: int, ratio: float) -> None:
-    assert objective.snr(objective.kept_signal(SCHEDULER))[t].item() == pytest.approx(ratio, rel=5e-3)
+    assert objective.snr(objective.kept_signal(SCHEDULER))[t].item() == pytest.approx(
+        ratio, rel=5e-3
+    )
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0, 8.0])
@@ -31,9 +34,12 @@ def test_min_snr_weights_of_noise_and_velocity(gamma: float) -> None:
     kept = reference_kept()
     ratio = kept / (1 - kept)
     ours = torch.from_numpy(ratio)
-    assert np.allclose(objective.min_snr_weight(ours, gamma, "epsilon").numpy(), np.minimum(ratio, gamma) / ratio)
     assert np.allclose(
-        objective.min_snr_weight(ours, gamma, "v_prediction").numpy(), np.minimum(ratio, gamma) / (ratio + 1)
+        objective.min_snr_weight(ours, gamma, "epsilon").numpy(), np.minimum(ratio, gamma) / ratio
+    )
+    assert np.allclose(
+        objective.min_snr_weight(ours, gamma, "v_prediction").numpy(),
+        np.minimum(ratio, gamma) / (ratio + 1),
     )
 
 
@@ -42,7 +48,10 @@ def test_gamma_zero_turns_the_weights_off() -> None:
 
 
 def test_noise_and_velocity_give_the_picture_back() -> None:
-    x, noise = torch.randn(3, 4, 8, 8, dtype=torch.float64), torch.randn(3, 4, 8, 8, dtype=torch.float64)
+    x, noise = (
+        torch.randn(3, 4, 8, 8, dtype=torch.float64),
+        torch.randn(3, 4, 8, 8, dtype=torch.float64),
+    )
     kept = torch.tensor([0.99, 0.5, 0.01], dtype=torch.float64)
     noisy = objective.add_noise(x, noise, kept)
     velocity = objective.target(x, noise, kept, "v_prediction")
@@ -57,5 +66,10 @@ def test_an_unknown_prediction_is_refused() -> None:
 
 
 def test_the_loss_is_computed_in_float32_whatever_comes_in() -> None:
-    guess, wanted = torch.full((2, 4, 8, 8), 300.0, dtype=torch.float16), torch.zeros(2, 4, 8, 8, dtype=torch.float16)
-    assert objective.loss(guess, wanted, torch.tensor([1.0, 0.5])).item() == pytest.approx(90000 * 0.75)
+    guess, wanted = (
+        torch.full((2, 4, 8, 8), 300.0, dtype=torch.float16),
+        torch.zeros(2, 4, 8, 8, dtype=torch.float16),
+    )
+    assert objective.loss(guess, wanted, torch.tensor([1.0, 0.5])).item() == pytest.approx(
+        90000 * 0.75
+    )

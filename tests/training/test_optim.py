@@ -17,7 +17,9 @@ def test_the_rate_rises_over_the_warm_up_to_its_full_height(schedule: str) -> No
 def test_constant_stays_and_the_others_fall_to_nothing() -> None:
     assert rate_factor(199, 200, 0.1, "constant") == 1
     assert rate_factor(199, 200, 0.1, "linear") == pytest.approx(1 / 180)
-    assert rate_factor(199, 200, 0.1, "cosine") == pytest.approx(0.5 * (1 + math.cos(math.pi * 179 / 180)))
+    assert rate_factor(199, 200, 0.1, "cosine") == pytest.approx(
+        0.5 * (1 + math.cos(math.pi * 179 / 180))
+    )
 
 
 def test_an_unknown_schedule_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The written file in diffusers, in a fresh process: the same pictures as lorakit's own previews.
 
-Where diffusers itself cannot (it does not know the first encoder's names since transformers 5.6, its issue 13984; peft
-from 0.19 on refuses to work beside Colab's torchao 0.10) the process says so and loads through lorakit.
+Where diffusers itself cannot (it does not know the first encoder's names since transformers 5.6,
+its issue 13984; peft from 0.19 on refuses to work beside Colab's torchao 0.10) the process says so
+and loads through lorakit.
 """
 
 from __future__ import annotations
@@ -29,15 +30,21 @@ import json, sys
 import numpy as np, torch
 from diffusers import StableDiffusionXLPipeline
 
-base, lora, wanted, prompts = sys.argv[1], sys.argv[2], np.load(sys.argv[3]), json.loads(sys.argv[4])
+base, lora = sys.argv[1:3]
+wanted, prompts = np.load(sys.argv[3]), json.loads(sys.argv[4])
 
 def draw(pipeline):
     pipeline.set_progress_bar_config(disable=True)
-    made = [pipeline(p, num_inference_steps=5, guidance_scale=4.0, width=128, height=128, negative_prompt="",
-                     generator=torch.Generator().manual_seed(i)).images[0] for i, p in enumerate(prompts)]
+    settings = dict(num_inference_steps=5, guidance_scale=4.0, width=128, height=128)
+    settings["negative_prompt"] = ""
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    made = [pipeline(p, generator=g, **settings).images[0] for p, g in zip(prompts, seeds)]
     return np.abs(np.stack([np.array(m) for m in made]).astype(float) - wanted).max()
 
-load = lambda: StableDiffusionXLPipeline.from_pretrained(base, torch_dtype=torch.float32, add_watermarker=False)
+def load():
+    settings = dict(torch_dtype=torch.float32, add_watermarker=False)
+    return StableDiffusionXLPipeline.from_pretrained(base, **settings)
+
 through, reason, error = "diffusers", "", 255.0
 try:
     pipeline = load()
@@ -72,18 +79,30 @@ def test_diffusers_draws_what_lorakit_draws(base: Base, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for module in base.parts.values():
         for parameter in adapter.trainable(module):
-            parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.05).half().float()
+            parameter.data = (
+                (torch.randn(parameter.shape, generator=generator) * 0.05).half().float()
+            )
     wanted = [preview.Prompt(text, seed) for seed, text in enumerate(PROMPTS)]
     pictures = preview.draw(base, wanted, SETTINGS, (128, 128))
     with adapter.without(base.parts):
         plain = preview.draw(base, wanted, SETTINGS, (128, 128))
     effect = np.abs(
-        np.stack([np.array(a, float) - np.array(b, float) for a, b in zip(pictures, plain, strict=True)])
+        np.stack(
+            [np.array(a, float) - np.array(b, float) for a, b in zip(pictures, plain, strict=True)]
+        )
     ).max()
     assert effect > 30
     np.save(tmp_path / "wanted.npy", np.stack([np.array(p) for p in pictures]))
     lora = save_lora(tmp_path / "astrid.safetensors", adapter.tensors(base.parts), {})
-    words = [sys.executable, "-c", OTHER, str(DEMO), str(lora), str(tmp_path / "wanted.npy"), json.dumps(PROMPTS)]
+    words = [
+        sys.executable,
+        "-c",
+        OTHER,
+        str(DEMO),
+        str(lora),
+        str(tmp_path / "wanted.npy"),
+        json.dumps(PROMPTS),
+    ]
     said = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert said.returncode == 0, said.stderr[-2000:]
     result = json.loads(said.stdout.strip().splitlines()[-1])

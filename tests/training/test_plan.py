@@ -10,7 +10,9 @@ from lorakit.training.plan import aim, batches, bucket_sizes, choose_bucket, mak
 def test_buckets_of_1024_are_kohyas_33_between_half_and_twice() -> None:
     sizes = bucket_sizes(1024, 64)
     assert len(sizes) == 33
-    assert {(704, 1408), (768, 1344), (832, 1216), (896, 1152), (1024, 1024), (1216, 832)} <= set(sizes)
+    assert {(704, 1408), (768, 1344), (832, 1216), (896, 1152), (1024, 1024), (1216, 832)} <= set(
+        sizes
+    )
     assert all(w % 64 == h % 64 == 0 and w * h <= 1024 * 1024 for w, h in sizes)
 
 
@@ -24,29 +26,46 @@ def test_every_bucket_has_its_transpose_and_the_square_is_there(resolution: int)
 
 @pytest.mark.parametrize(
     ("size", "bucket"),
-    [((1000, 1500), (832, 1216)), ((1500, 1000), (1216, 832)), ((500, 500), (1024, 1024)), ((1920, 1080), (1344, 768))],
+    [
+        ((1000, 1500), (832, 1216)),
+        ((1500, 1000), (1216, 832)),
+        ((500, 500), (1024, 1024)),
+        ((1920, 1080), (1344, 768)),
+    ],
 )
-def test_a_picture_goes_to_the_bucket_of_nearest_shape(size: tuple[int, int], bucket: tuple[int, int]) -> None:
+def test_a_picture_goes_to_the_bucket_of_nearest_shape(
+    size: tuple[int, int], bucket: tuple[int, int]
+) -> None:
     assert choose_bucket(size, bucket_sizes(1024, 64)) == bucket
 
 
 def test_crop_coordinates_are_those_of_the_true_crop() -> None:
-    placed = place((1000, 1500), bucket_sizes(1024, 64))  # the worked example sd-scripts gets wrong (its issue 1443)
+    placed = place(
+        (1000, 1500), bucket_sizes(1024, 64)
+    )  # the worked example sd-scripts gets wrong (its issue 1443)
     assert (placed.resized, placed.left, placed.top) == ((832, 1248), 0, 16)
     assert placed.time_ids == (1500, 1000, 16, 0, 1216, 832)
 
 
 def test_steps_count_every_bucket_rounded_up_by_itself() -> None:
-    plan = make_plan([(512, 512)] * 5 + [(512, 768)] * 3, 512, 64, repeats=2, batch_size=4, epochs=3)
+    plan = make_plan(
+        [(512, 512)] * 5 + [(512, 768)] * 3, 512, 64, repeats=2, batch_size=4, epochs=3
+    )
     assert plan.steps_per_epoch == math.ceil(10 / 4) + math.ceil(6 / 4) == 5
     assert plan.steps == 15
     assert (
-        plan.sentence(2.0) == "8 pictures x 2 repeats, batch 4: 5 steps an epoch x 3 epochs = 15 steps, about 30 s here"
+        plan.sentence(2.0)
+        == "8 pictures x 2 repeats, batch 4: 5 steps an epoch x 3 epochs = 15 steps, about 30 s "
+        "here"
     )
 
 
-def test_an_epoch_has_as_many_batches_as_the_plan_says_and_shows_each_picture_repeats_times() -> None:
-    plan = make_plan([(512, 512)] * 5 + [(512, 768)] * 3, 512, 64, repeats=2, batch_size=4, epochs=3)
+def test_an_epoch_has_as_many_batches_as_the_plan_says_and_shows_each_picture_repeats_times() -> (
+    None
+):
+    plan = make_plan(
+        [(512, 512)] * 5 + [(512, 768)] * 3, 512, 64, repeats=2, batch_size=4, epochs=3
+    )
     made = batches(plan, epoch=1, seed=0)
     assert len(made) == plan.steps_per_epoch
     assert sorted(i for batch in made for i in batch) == sorted([*range(8)] * 2)

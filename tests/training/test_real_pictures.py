@@ -1,6 +1,8 @@
-"""The whole path on pictures nobody here drew: Debian's `renpy-thequestion`, sprites laid over its own backgrounds.
+"""The whole path on pictures nobody here drew: Debian's `renpy-thequestion`, sprites laid over its
+own backgrounds.
 
-The pictures need not come out well; nothing may break. The package is fetched at test time, none of it is kept.
+The pictures need not come out well; nothing may break. The package is fetched at test time, none of
+it is kept.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("apt-get"):
         pytest.skip("this system has no apt-get to fetch the pictures with")
     folder = tmp_path_factory.mktemp("deb")
-    if subprocess.run(["apt-get", "download", "renpy-thequestion"], cwd=folder, capture_output=True).returncode:
+    if subprocess.run(
+        ["apt-get", "download", "renpy-thequestion"], cwd=folder, capture_output=True
+    ).returncode:
         subprocess.run(["apt-get", "update"], capture_output=True)
-        if subprocess.run(["apt-get", "download", "renpy-thequestion"], cwd=folder, capture_output=True).returncode:
+        if subprocess.run(
+            ["apt-get", "download", "renpy-thequestion"], cwd=folder, capture_output=True
+        ).returncode:
             pytest.skip("Debian's package renpy-thequestion cannot be fetched here")
     subprocess.run(["dpkg", "-x", next(folder.glob("*.deb")), folder / "out"], check=True)
     return folder / "out"
@@ -68,7 +74,9 @@ def test_real_pictures_are_swept_tagged_trained_on_and_exported(
     assert report.captions == left
     plan = aim(plan_project(project, TRAINING), 50)
     settings = replace(TRAINING, repeats=plan.repeats, epochs=plan.epochs, save_every=1000)
-    *_, finished = train_project(project, settings, PreviewSettings(count=2, steps=4, every=0), "sylvie")
+    *_, finished = train_project(
+        project, settings, PreviewSettings(count=2, steps=4, every=0), "sylvie"
+    )
     assert isinstance(finished, Finished)
     assert 45 <= finished.steps <= 55
     with safe_open(finished.lora_file, framework="pt") as file:

@@ -1,4 +1,6 @@
-"""A short run on drawn pictures, from folder to file: what happens in which order, and what stops it beforehand."""
+"""A short run on drawn pictures, from folder to file: what happens in which order, and what stops
+it beforehand.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +35,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def events(project: Project, **changes: object) -> list[run.RunEvent]:
     return list(
         run.train_project(
-            project, replace(SHORT, **changes), PREVIEW, "astrid", score=lambda pictures: len(pictures) / 4
+            project,
+            replace(SHORT, **changes),
+            PREVIEW,
+            "astrid",
+            score=lambda pictures: len(pictures) / 4,
         )
     )
 
@@ -41,7 +47,15 @@ def events(project: Project, **changes: object) -> list[run.RunEvent]:
 def test_a_run_plans_previews_steps_saves_and_finishes(project: Project) -> None:
     happened = events(project)
     kinds = [type(event).__name__ for event in happened]
-    assert kinds == ["Planned", "Previews", "StepDone", "StepDone", "EpochDone", "Saved", "Previews"] + [
+    assert kinds == [
+        "Planned",
+        "Previews",
+        "StepDone",
+        "StepDone",
+        "EpochDone",
+        "Saved",
+        "Previews",
+    ] + [
         "StepDone",
         "StepDone",
         "EpochDone",
@@ -53,7 +67,10 @@ def test_a_run_plans_previews_steps_saves_and_finishes(project: Project) -> None
     assert isinstance(planned, run.Planned) and isinstance(finished, run.Finished)
     assert planned.plan.steps == finished.steps == 4
     assert [e.likeness for e in happened if isinstance(e, run.Previews)] == [0.25] * 3
-    assert {p.name for p in project.output.glob("*.safetensors")} == {"astrid.safetensors", "astrid-000001.safetensors"}
+    assert {p.name for p in project.output.glob("*.safetensors")} == {
+        "astrid.safetensors",
+        "astrid-000001.safetensors",
+    }
     assert len(list((project.output / "previews").iterdir())) == 6
 
 
@@ -74,7 +91,9 @@ def test_with_a_text_encoder_rate_of_zero_only_the_unet_is_in_the_file(project: 
         assert {key.split("_")[1] for key in file.keys()} == {"unet"}
 
 
-def test_stopping_saves_what_is_learnt_so_far(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_saves_what_is_learnt_so_far(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*arguments: object) -> Iterator[loop.Event]:
         for event in real(*arguments):
             yield event
@@ -94,7 +113,9 @@ def test_latents_are_made_once_and_again_when_the_picture_changes(
 ) -> None:  # type: ignore[no-untyped-def]
     made: list[int] = []
     real = cache._encode
-    monkeypatch.setattr(cache, "_encode", lambda vae, images: made.append(len(images)) or real(vae, images))
+    monkeypatch.setattr(
+        cache, "_encode", lambda vae, images: made.append(len(images)) or real(vae, images)
+    )
     pictures = run.require(project.dataset)
     plan = run.plan_project(project, SHORT)
     store = project.output / "latents.safetensors"
@@ -110,10 +131,22 @@ def test_latents_are_made_once_and_again_when_the_picture_changes(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda d: [p.unlink() for p in d.iterdir()], "There are no pictures in .*dataset. Put some there"),
-        (lambda d: (d / "2.png").write_bytes((d / "2.png").read_bytes()[:900]), "2.png cannot be read as a picture"),
-        (lambda d: (d / "3.txt").unlink(), "1 of 4 pictures have no caption, the first is .*3.png. Tag them first"),
-        (lambda d: Image.new("RGB", (8, 8)).save(d / "3.jpg"), "3.jpg and 3.png in .* would share one caption file"),
+        (
+            lambda d: [p.unlink() for p in d.iterdir()],
+            "There are no pictures in .*dataset. Put some there",
+        ),
+        (
+            lambda d: (d / "2.png").write_bytes((d / "2.png").read_bytes()[:900]),
+            "2.png cannot be read as a picture",
+        ),
+        (
+            lambda d: (d / "3.txt").unlink(),
+            "1 of 4 pictures have no caption, the first is .*3.png. Tag them first",
+        ),
+        (
+            lambda d: Image.new("RGB", (8, 8)).save(d / "3.jpg"),
+            "3.jpg and 3.png in .* would share one caption file",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_dataset_is_said_before_the_base_is_loaded(

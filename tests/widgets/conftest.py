@@ -29,6 +29,9 @@ def project(empty: Project) -> Project:
     for number, size in enumerate([(256, 256), (256, 384), (384, 256), (256, 256)]):
         picture = Image.new("RGB", size, "white")
         pen = ImageDraw.Draw(picture)
-        pen.ellipse((20 + 40 * number, 30, 120 + 40 * number, 200), fill=["red", "green", "blue", "black"][number])
+        pen.ellipse(
+            (20 + 40 * number, 30, 120 + 40 * number, 200),
+            fill=["red", "green", "blue", "black"][number],
+        )
         picture.save(empty.dataset / f"{number}.png")
     return empty

@@ -19,7 +19,12 @@ def test_the_end_of_a_job_is_always_shown():
     assert list(track("abcd", "Tagging", bar)) == list("abcd")
     assert (bar.bar.value, bar.bar.max, bar.bar.bar_style) == (4, 4, "success")
     bar("Drawing", 0, 2)
-    assert (bar.bar.value, bar.bar.max, bar.bar.bar_style, bar.text.value) == (0, 2, "", "Drawing: 0 of 2")
+    assert (bar.bar.value, bar.bar.max, bar.bar.bar_style, bar.text.value) == (
+        0,
+        2,
+        "",
+        "Drawing: 0 of 2",
+    )
 
 
 def test_a_job_of_unknown_length_has_words_only():

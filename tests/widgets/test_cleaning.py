@@ -25,9 +25,17 @@ def test_nothing_happens_before_it_runs(view):
 
 def test_a_run_moves_and_shows_what_it_moved(view):
     view.run()
-    assert view.line.value == "1 broken and 1 copies moved to removed/; <b>4 pictures</b> in the dataset."
-    assert "1.png</b><br>stays" in view.groups.value and "copy.png</b><br>moved" in view.groups.value
-    assert "near-duplicate of 1.png" in view.removed.value and "torn.png cannot be read" in view.removed.value
+    assert (
+        view.line.value
+        == "1 broken and 1 copies moved to removed/; <b>4 pictures</b> in the dataset."
+    )
+    assert (
+        "1.png</b><br>stays" in view.groups.value and "copy.png</b><br>moved" in view.groups.value
+    )
+    assert (
+        "near-duplicate of 1.png" in view.removed.value
+        and "torn.png cannot be read" in view.removed.value
+    )
     assert [value for _, value in view.chosen.options] == ["copy.png", "torn.png"]
     assert view.controls.layout.display is None
 

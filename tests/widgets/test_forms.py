@@ -76,7 +76,11 @@ def test_a_change_is_saved_and_a_second_form_shows_it(empty):
     form.fields["shuffle_tags"].widget.value = False
     again = Form(empty, TrainingSettings)
     assert again.fields["epochs"].widget.value == 7
-    assert again.value == form.value == TrainingSettings(epochs=7, optimizer="AdamW", shuffle_tags=False)
+    assert (
+        again.value
+        == form.value
+        == TrainingSettings(epochs=7, optimizer="AdamW", shuffle_tags=False)
+    )
 
 
 def test_a_list_of_tags_is_written_with_commas(empty):

@@ -91,7 +91,9 @@ def test_groups_show_what_stays_before_what_went(project):
         ("3.png", "stays"),
         ("2.png", "moved"),
     ]
-    assert "and 1 more groups" in gallery.groups_page([(paths[0], paths[1:]), (paths[3], [paths[2]])], limit=4)
+    assert "and 1 more groups" in gallery.groups_page(
+        [(paths[0], paths[1:]), (paths[3], [paths[2]])], limit=4
+    )
 
 
 def test_tag_counts_are_bars_of_the_share_of_captions():

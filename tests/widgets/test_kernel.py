@@ -1,4 +1,6 @@
-"""The panel in a real kernel: the notebook's interrupt, which is also Colab's stop button, ends the run and saves."""
+"""The panel in a real kernel: the notebook's interrupt, which is also Colab's stop button, ends the
+run and saves.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Colab has ipywidgets 7.7.1, which ignores what only 8 knows without a word: none of it may be used."""
+"""Colab has ipywidgets 7.7.1, which ignores what only 8 knows without a word: none of it may be
+used.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ ONLY_IN_8 = {
     "the other spelling, of which 8 warns": r"\bdescription_tooltip=",
     "HTML in descriptions": r"description_allow_html",
     "one side of a border": r"border_(left|right|top|bottom)",
-    "widgets": r"\b(TagsInput|ColorsInput|IntsInput|FloatsInput|Stack|TimePicker|DatetimePicker|NaiveDatetimePicker)\b",
+    "widgets": (
+        r"\b(TagsInput|ColorsInput|IntsInput|FloatsInput|Stack|TimePicker|DatetimePicker"
+        r"|NaiveDatetimePicker)\b"
+    ),
     "a file upload, whose value differs": r"\bFileUpload\b",
     "options as a mapping, which only 7 has": r"options=\{",
     "threads, whose updates Colab does not show": r"\bthreading\b|\bThread\(",
@@ -35,7 +40,9 @@ def test_nothing_is_used_that_the_other_version_lacks(what):
 
 
 def test_the_search_looks_at_the_widgets_and_the_notebooks():
-    assert {"forms.py", "panel.py", "Dataset_Maker.py", "XL_LoRA_Trainer.py"} <= {path.name for path in SOURCES}
+    assert {"forms.py", "panel.py", "Dataset_Maker.py", "XL_LoRA_Trainer.py"} <= {
+        path.name for path in SOURCES
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The training panel, fed with scripted runs: what it shows, when it tells the time, how a run is stopped."""
+"""The training panel, fed with scripted runs: what it shows, when it tells the time, how a run is
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,15 @@ def step(number: int, steps: int = STEPS, seconds: float = 0.5) -> StepDone:
 
 
 def previews(epoch: int, likeness: float | None) -> Previews:
-    return Previews(epoch, [Prompt("mila", 1)], [Image.new("RGB", (64, 64), (epoch * 100, 0, 0))], likeness)
+    return Previews(
+        epoch, [Prompt("mila", 1)], [Image.new("RGB", (64, 64), (epoch * 100, 0, 0))], likeness
+    )
 
 
 class Run:
-    """A run that takes an interrupt as train_project does: it saves and ends. `log` is what it did."""
+    """A run that takes an interrupt as train_project does: it saves and ends. `log` is what it
+    did.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, list[str]()
@@ -80,7 +86,10 @@ def test_time_left_is_told_when_enough_of_this_run_is_done(done, steps, left):
 
 
 def test_the_status_line_says_time_speed_loss_and_rate():
-    assert step_line(step(2, 400)) == "estimating the time left · 0.50 s a step · loss 0.250 · learning rate 0.0001"
+    assert (
+        step_line(step(2, 400))
+        == "estimating the time left · 0.50 s a step · loss 0.250 · learning rate 0.0001"
+    )
     assert step_line(step(100, 460)).startswith("3 min left · 0.50 s a step")
 
 
@@ -89,14 +98,23 @@ def test_a_run_fills_the_bars_and_ends_with_the_lora_file(panel, run):
     assert (panel.step.value, panel.step.max, panel.step_text.value) == (8, 8, "8 of 8")
     assert (panel.epoch.value, panel.epoch.max, panel.epoch_text.value) == (2, 2, "2 of 2")
     assert finished == panel.finished and not finished.stopped
-    assert panel.status.value == f"<b>Done: 8 steps in 4 s. LoRA file: {run.folder / 'mila.safetensors'}</b>"
-    assert panel.plan.value.startswith("<b>4 pictures x 1 repeats") and "no GPU found" in panel.plan.value
+    assert (
+        panel.status.value
+        == f"<b>Done: 8 steps in 4 s. LoRA file: {run.folder / 'mila.safetensors'}</b>"
+    )
+    assert (
+        panel.plan.value.startswith("<b>4 pictures x 1 repeats")
+        and "no GPU found" in panel.plan.value
+    )
     assert panel.stop.disabled and panel.hint.value == ""
 
 
 def test_previews_show_the_newest_epoch_beside_step_0_with_likeness(panel, run):
     panel.follow(run.events())
-    assert "step 0, likeness 0.20" in panel.pictures.value and "epoch 2, likeness 1.00" in panel.pictures.value
+    assert (
+        "step 0, likeness 0.20" in panel.pictures.value
+        and "epoch 2, likeness 1.00" in panel.pictures.value
+    )
     assert "epoch 1" not in panel.pictures.value and panel.pictures.value.count("<img ") == 2
     assert panel.likeness == {0: 0.2, 1: 0.6000000000000001, 2: 1.0}
 
@@ -156,7 +174,9 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run(panel, run):
 
 def press_at(panel: Panel, number: int):
     """A poll that finds the Stop button pressed once step `number` is done."""
-    return lambda: panel.stop.click() if len(panel.losses) == number and not panel.stop.disabled else None
+    return lambda: (
+        panel.stop.click() if len(panel.losses) == number and not panel.stop.disabled else None
+    )
 
 
 def polled(monkeypatch, poll) -> None:
@@ -196,7 +216,10 @@ def test_an_interrupt_before_the_first_step_ends_quietly(panel, run, monkeypatch
 def test_where_presses_cannot_get_through_the_button_is_off_and_the_other_way_is_said(panel, run):
     seen = []
     show = panel.show_event
-    panel.show_event = lambda event: (seen.append((panel.stop.disabled, panel.hint.value)), show(event))
+    panel.show_event = lambda event: (
+        seen.append((panel.stop.disabled, panel.hint.value)),
+        show(event),
+    )
     panel.follow(run.events())
     assert set(seen) == {(True, panels.HINT)}
 
@@ -208,7 +231,9 @@ def test_an_error_is_one_sentence_and_still_stops_run_all(panel, project):
 
     with pytest.raises(TrainingError) as caught:
         panel.follow(events())
-    assert caught.value._render_traceback_() == ["The loss is not a number any more at step 2. Lower unet_lr."]
+    assert caught.value._render_traceback_() == [
+        "The loss is not a number any more at step 2. Lower unet_lr."
+    ]
     assert "Stopped." in panel.status.value and panel.stop.disabled
     assert "The loss is not a number" in (project.output / "log.txt").read_text()
 

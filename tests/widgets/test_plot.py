@@ -17,7 +17,8 @@ def test_smoothing_a_constant_gives_it_back_from_the_start():
 
 def test_a_loss_counts_half_after_one_half_life():
     line = smoothed([1.0] + [0.0] * 1000, half_life=10)
-    # the weights of the bias correction sum to 1 - d^n, so far out the ratio of values is that of the weights
+    # the weights of the bias correction sum to 1 - d^n, so far out the ratio of values is that of
+    # the weights
     assert line[1000] / line[990] == pytest.approx(0.5, rel=1e-6)
     assert line[0] == 1.0
 

@@ -50,7 +50,9 @@ def test_a_remembered_project_that_is_gone_is_forgotten(project):
     assert ProjectPicker().list.value == "demo"
 
 
-def test_a_folder_of_that_name_in_the_working_directory_is_not_meant(project, tmp_path, monkeypatch):
+def test_a_folder_of_that_name_in_the_working_directory_is_not_meant(
+    project, tmp_path, monkeypatch
+):
     (tmp_path / "work" / "mila" / "dataset").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
     picker = ProjectPicker()

@@ -28,13 +28,21 @@ def trained(project):
 
 
 def test_previews_of_an_older_run_are_not_mixed_in(trained):
-    assert {epoch: len(paths) for epoch, paths in results.previews(trained).items()} == {0: 2, 1: 2, 2: 2}
+    assert {epoch: len(paths) for epoch, paths in results.previews(trained).items()} == {
+        0: 2,
+        1: 2,
+        2: 2,
+    }
 
 
 def test_the_result_shows_before_and_after_and_the_newest_file(trained):
     html = results.result(trained, {0: 0.1, 2: 0.9}).value
     assert f"LoRA file: <code>{trained.output / 'mila.safetensors'}</code> (1.5 MB)" in html
-    assert "before, likeness 0.10" in html and "epoch 2, likeness 0.90" in html and "epoch 1" not in html
+    assert (
+        "before, likeness 0.10" in html
+        and "epoch 2, likeness 0.90" in html
+        and "epoch 1" not in html
+    )
     assert html.count("<img ") == 4
 
 

@@ -17,10 +17,23 @@ from lorakit.widgets.tagging import Review, TaggingForm
 class Eyes:
     """A tagger that sees the same girl everywhere, and on picture 0 boots too."""
 
-    name, identity, general, character, characters = "eyes", "eyes-1", 0.5, 0.9, frozenset({"mila (series)"})
+    name, identity, general, character, characters = (
+        "eyes",
+        "eyes-1",
+        0.5,
+        0.9,
+        frozenset({"mila (series)"}),
+    )
 
     def scores(self, images: Sequence[Path], progress=None) -> list[dict[str, float]]:
-        seen = {"1girl": 0.99, "smile": 0.9, "red hair": 0.8, "blue dress": 0.7, "hat": 0.2, "mila (series)": 0.95}
+        seen = {
+            "1girl": 0.99,
+            "smile": 0.9,
+            "red hair": 0.8,
+            "blue dress": 0.7,
+            "hat": 0.2,
+            "mila (series)": 0.95,
+        }
         return [seen | ({"boots": 0.6} if path.stem == "0" else {}) for path in images]
 
 
@@ -55,7 +68,11 @@ def test_base_tags_are_proposed_from_the_best_picture_and_saved(form):
 def test_the_best_picture_is_shown(form):
     first = form.shown.value
     form.best.value = scan(form.project.dataset)[2]
-    assert first.startswith("<img ") and form.shown.value.startswith("<img ") and form.shown.value != first
+    assert (
+        first.startswith("<img ")
+        and form.shown.value.startswith("<img ")
+        and form.shown.value != first
+    )
 
 
 def test_a_proposal_that_fails_says_why_and_keeps_the_tags(form):
@@ -81,7 +98,10 @@ def test_captions_are_written_shown_and_counted(form):
     review.run(form)
     assert captions(form.project)[1] == "mila, blue dress, 1girl, smile"
     assert "4 captions written. Activation tag: mila. Base tags: red hair." in review.line.value
-    assert "<code>   4</code> mila" in review.counts.value and "<code>   1</code> boots" in review.counts.value
+    assert (
+        "<code>   4</code> mila" in review.counts.value
+        and "<code>   1</code> boots" in review.counts.value
+    )
     assert "1.png</b><br>mila, blue dress, 1girl, smile" in review.page.value
 
 

@@ -17,8 +17,12 @@ def text(form: TrainerForm) -> str:
 
 def test_the_line_counts_exactly_and_follows_every_knob(project):
     form = TrainerForm(project)
-    # at 1024 the four pictures fall into three buckets: 2 x 4 repeats in batches of 4, and two times 1 x 4
-    assert text(form) == "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps</b>"
+    # at 1024 the four pictures fall into three buckets: 2 x 4 repeats in batches of 4, and two
+    # times 1 x 4
+    assert (
+        text(form)
+        == "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps</b>"
+    )
     form.training.fields["epochs"].widget.value = 3
     assert "x 3 epochs = 12 steps" in text(form)
     form.training.fields["batch_size"].widget.value = 8
@@ -30,24 +34,35 @@ def test_the_line_counts_exactly_and_follows_every_knob(project):
 def test_while_a_knob_is_wrong_the_line_stays_with_the_last_right_settings(project):
     form = TrainerForm(project)
     form.training.fields["epochs"].widget.value = -1
-    assert "= 40 steps" in text(form) and "epochs is -1" in form.training.fields["epochs"].problem.value
+    assert (
+        "= 40 steps" in text(form)
+        and "epochs is -1" in form.training.fields["epochs"].problem.value
+    )
 
 
 def test_the_time_is_told_once_a_run_has_measured_it(project, monkeypatch):
     monkeypatch.setattr(trainer, "gpu", lambda: "")
     assert "about" not in text(TrainerForm(project))
-    (project.output / "timing.json").write_text(json.dumps({"seconds_per_step": 9.0, "device": "cpu"}))
+    (project.output / "timing.json").write_text(
+        json.dumps({"seconds_per_step": 9.0, "device": "cpu"})
+    )
     assert text(TrainerForm(project)) == (
-        "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps, about 6 min here</b>"
+        "<b>4 pictures x 4 repeats, batch 4: 4 steps an epoch x 10 epochs = 40 steps, about 6 min "
+        "here</b>"
     )
 
 
 @pytest.mark.parametrize(
-    "device, found, told", [("cpu", "", True), ("cuda", "Tesla T4, 15 GB", True), ("cuda", "", False)]
+    "device, found, told",
+    [("cpu", "", True), ("cuda", "Tesla T4, 15 GB", True), ("cuda", "", False)],
 )
-def test_the_time_of_a_gpu_is_not_told_for_a_machine_without(project, monkeypatch, device, found, told):
+def test_the_time_of_a_gpu_is_not_told_for_a_machine_without(
+    project, monkeypatch, device, found, told
+):
     monkeypatch.setattr(trainer, "gpu", lambda: found)
-    (project.output / "timing.json").write_text(json.dumps({"seconds_per_step": 9.0, "device": device}))
+    (project.output / "timing.json").write_text(
+        json.dumps({"seconds_per_step": 9.0, "device": device})
+    )
     assert ("about 6 min here" in text(TrainerForm(project))) == told
 
 
