@@ -25,6 +25,7 @@ from ..training.base import DEMO, Base, save_folder
 from . import base, tagger
 from .pictures import SIZES, Drawings, cached_drawings, draw_one
 from .sample import ASTRID
+from .vae import train_vae
 from .vocabulary import write_tokenizers
 from .world import all_tags
 
@@ -49,7 +50,7 @@ def build_world(seed: int = 0, work: Path | None = None, assets: Path = ASSETS) 
     work.mkdir(parents=True, exist_ok=True)
     write_tokenizers(merge_list(work), assets / "base")
     sets = cached_drawings(work, seed + 1, DRAWINGS, withheld=False)
-    vae = base.train_vae(sets, work, VAE_STEPS, DECODER_STEPS, seed)
+    vae = train_vae(sets, work, VAE_STEPS, DECODER_STEPS, seed)
     make_tagger(vae, sets, work, assets / "tagger", seed)
     make_base(vae, sets, work, assets / "base", seed)
     return assets

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from .base import as_tensor, train_loop
+from .fit import as_tensor, train_loop
 from .pictures import Drawings
 from .world import all_tags
 

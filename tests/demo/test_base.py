@@ -1,60 +1,11 @@
 """How the embedded base model is made."""
 
 import random
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 
 from lorakit.demo import base
-from lorakit.demo.pictures import Drawings
-
-
-def drawings(count: int = 12) -> Drawings:
-    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return Drawings((32, 32), pixels, [["1girl"]] * count)
-
-
-def test_centring_changes_the_latents_scale_and_not_the_pictures() -> None:
-    torch.manual_seed(0)
-    vae, sets = AutoencoderKL(**base.VAE_CONFIG, mid_block_add_attention=False).eval(), [drawings()]
-    x = base.as_tensor(sets[0].pixels)
-    with torch.no_grad():
-        before = vae.decode(vae.encode(x).latent_dist.mean).sample
-        base.centre_latents(vae, sets)
-        latents = vae.encode(x).latent_dist.mean * base.SCALING_FACTOR
-        after = vae.decode(latents / base.SCALING_FACTOR).sample
-    assert latents.mean((0, 2, 3)).abs().max() < 1e-4
-    assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
-    assert (after - before).abs().max() < 1e-4
-
-
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    def trained(folder: Path, stops: list[int]) -> torch.Tensor:
-        folder.mkdir()
-        for stop in stops:
-            torch.manual_seed(0)
-            layer = torch.nn.Linear(3, 1)
-
-            def loss_of(
-                step: int, layer: torch.nn.Linear = layer, last: int = stop
-            ) -> torch.Tensor:
-                if step >= last:
-                    raise KeyboardInterrupt
-                x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-                return (layer(x) - x.sum(1, keepdim=True)).pow(2).mean()
-
-            try:
-                average = base.train_loop("line", layer, loss_of, 500, 1e-2, folder, 0.9)
-            except KeyboardInterrupt:
-                continue
-        return average.weight.detach()
-
-    whole, broken = trained(tmp_path / "a", [10**9]), trained(tmp_path / "b", [260, 499, 10**9])
-    assert torch.equal(whole, broken)
-    assert (whole - 1).abs().max() < 0.05  # and it learns: the sum's weights are ones
 
 
 def test_a_caption_is_a_shuffled_part_of_the_tags_and_now_and_then_empty() -> None:
