@@ -71,8 +71,7 @@ def _refusal(error: Exception) -> str:
     if "credential" in words:
         return (
             "Drive was not connected: access was refused, or another account than the notebook's "
-            "was chosen. "
-            "Run this cell again to choose."
+            "was chosen. Run this cell again to choose."
         )
     if "must not" in words or "must be" in words:
         return (

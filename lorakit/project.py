@@ -86,9 +86,8 @@ class Project:
         for name, table in document.items():
             if not isinstance(table, Mapping):
                 raise SettingsError(
-                    f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below "
-                    "a line like "
-                    f"[{SECTIONS[0]}]."
+                    f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a "
+                    f"line like [{SECTIONS[0]}]."
                 )
         return document
 
@@ -162,8 +161,7 @@ def existing(name: str, base: Path | None = None) -> Project:
         others = ", ".join(names(base)) or "none yet"
         raise DatasetError(
             f"There is no project '{name}' ({project.dataset} is missing). Projects here: "
-            f"{others}. Make one "
-            f"with: python -m lorakit init {name}"
+            f"{others}. Make one with: python -m lorakit init {name}"
         )
     return project
 

@@ -46,6 +46,7 @@ def build_world(seed: int = 0, work: Path | None = None, assets: Path = ASSETS) 
     interrupted.
     """
     logging.getLogger("lorakit").setLevel(logging.INFO)
+    torch.set_flush_denormal(True)  # see training.run.choose_device
     work = work or cache.folder() / f"world-{seed}"
     work.mkdir(parents=True, exist_ok=True)
     write_tokenizers(merge_list(work), assets / "base")
@@ -75,8 +76,7 @@ def merge_list(work: Path) -> Path:
             if subprocess.run(command).returncode:
                 raise LorakitError(
                     "The wheel open_clip_torch, which carries CLIP's vocabulary, could not be "
-                    "fetched from PyPI. "
-                    "Connect and run again."
+                    "fetched from PyPI. Connect and run again."
                 )
             with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
                 target.write_bytes(wheel.read(f"open_clip/{target.name}"))

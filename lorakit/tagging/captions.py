@@ -51,9 +51,8 @@ class TaggingSettings:
     activation_tag: str = setting("", "The made-up word that will call the LoRA; always first.")
     tagger: str = setting(
         "wd-swinv2-tagger-v3",
-        f"Which tagger looks at the pictures: {', '.join(taggers.names())}, or a folder that "
-        "holds one. "
-        "Several, separated by commas, are united.",
+        f"Which tagger looks at the pictures: {', '.join(taggers.names())}, or a folder that holds "
+        "one. Several, separated by commas, are united.",
     )
     threshold: float = setting(
         0.0, "Tags with at least this score count; 0 takes each tagger's own.", low=0, high=1
@@ -70,10 +69,9 @@ class TaggingSettings:
     )
     base_mode: str = setting(
         "prune",
-        "What happens to base tags: 'prune' takes them out of captions, so that the activation "
-        "tag alone comes to mean "
-        "them; 'fixed' gives them to every picture, to be checked by hand; 'keep' leaves what the "
-        "tagger saw.",
+        "What happens to base tags: 'prune' takes them out of captions, so that the activation tag "
+        "alone comes to mean them; 'fixed' gives them to every picture, to be checked by hand; "
+        "'keep' leaves what the tagger saw.",
         choices=("prune", "fixed", "keep"),
     )
     remove_tags: tuple[str, ...] = setting(

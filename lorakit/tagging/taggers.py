@@ -136,9 +136,8 @@ def _download(row: Tagger) -> tuple[Path, Path]:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise SettingsError(
             f"The tagger {row.name} could not be downloaded from huggingface.co ({reason}). Run "
-            "again when the "
-            "connection is back (it goes on where it stopped), or set tagger to a folder with "
-            f"{FILES}, or to demo."
+            "again when the connection is back (it goes on where it stopped), or set tagger to a "
+            f"folder with {FILES}, or to demo."
         ) from error
     return model, labels
 
@@ -238,8 +237,7 @@ class LoadedTagger:
             if output.shape[-1] != len(self.labels):
                 raise SettingsError(
                     f"{self.model} gives {output.shape[-1]} scores, but {self.row.labels} beside "
-                    "it has "
-                    f"{len(self.labels)} rows. Take both files from the same tagger."
+                    f"it has {len(self.labels)} rows. Take both files from the same tagger."
                 )
             yield 1 / (1 + np.exp(-output)) if self.row.sigmoid else output
 
@@ -331,6 +329,5 @@ def _say_slow() -> None:
     """Said once, aloud: nobody should wait an hour without knowing why."""
     log.warning(
         "CUDA provider missing, tagging on CPU, about 20x slower. Put onnxruntime-gpu (1.23 to "
-        "1.26, for CUDA 12) in "
-        "place of onnxruntime, then restart."
+        "1.26, for CUDA 12) in place of onnxruntime, then restart."
     )

@@ -80,8 +80,7 @@ def add_adapter(parts: Modules, rank: int, alpha: float, seed: int) -> None:
         if len(paths) != wanted:
             raise TrainingError(
                 f"{part} has {len(paths)} trainable modules where {wanted} were expected; this "
-                "release of its "
-                "library is not supported."
+                "release of its library is not supported."
             )
         inject(module, paths, rank, alpha)
 
@@ -186,8 +185,7 @@ def load_adapter(parts: Modules, path: Path) -> None:
         some = ", ".join(sorted(left)[:5])
         raise LoraFileError(
             f"{path} has {len(left)} tensors that this base has no place for ({some} ...). It was "
-            "made for "
-            "another kind of model."
+            "made for another kind of model."
         )
 
 

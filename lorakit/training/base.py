@@ -60,8 +60,7 @@ def locate(source: str) -> Path:
     if source == "demo" and not path.exists():
         raise BaseModelError(
             f"The embedded base model is missing ({path}). Install lorakit again, or make it: "
-            "python -m lorakit "
-            "demo build"
+            "python -m lorakit demo build"
         )
     if not path.exists():
         raise BaseModelError(
@@ -71,8 +70,7 @@ def locate(source: str) -> Path:
     if path.is_dir() and not (path / "unet").is_dir():
         raise BaseModelError(
             f"{path} is not a diffusers folder (it has no 'unet' inside). Give the folder that "
-            "model_index.json "
-            "lies in."
+            "model_index.json lies in."
         )
     return path
 

@@ -92,8 +92,7 @@ def latents(
                 if not torch.isfinite(latent).all():
                     raise DatasetError(
                         f"{pictures[i].path} gives latents that are not numbers with this VAE. "
-                        "Remove the "
-                        "picture, or use a VAE in fp32."
+                        "Remove the picture, or use a VAE in fp32."
                     )
                 known[keys[i]] = latent
             done += len(rows)

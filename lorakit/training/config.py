@@ -147,8 +147,7 @@ class TrainingSettings:
         if self.resolution < 2 * self.bucket_step:
             raise SettingsError(
                 f"training: resolution {self.resolution} is less than twice bucket_step "
-                f"{self.bucket_step}; raise "
-                "the one or lower the other."
+                f"{self.bucket_step}; raise the one or lower the other."
             )
 
 

@@ -170,6 +170,5 @@ def _check(loss: float, step: int) -> None:
     if loss != loss or loss in (float("inf"), float("-inf")):
         raise TrainingError(
             f"The loss is not a number any more at step {step}. Lower unet_lr and text_encoder_lr "
-            "to a third, or "
-            "use precision fp32."
+            "to a third, or use precision fp32."
         )

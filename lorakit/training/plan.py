@@ -111,9 +111,8 @@ class Plan:
         here = f", about {duration(self.steps * seconds_per_step)} here" if seconds_per_step else ""
         pictures = f"{len(self.placements)} picture{'s' if len(self.placements) != 1 else ''}"
         return (
-            f"{pictures} x {self.repeats} repeats, batch {self.batch_size}: "
-            f"{self.steps_per_epoch} steps an epoch"
-            f" x {self.epochs} epochs = {self.steps} steps{here}"
+            f"{pictures} x {self.repeats} repeats, batch {self.batch_size}: {self.steps_per_epoch} "
+            f"steps an epoch x {self.epochs} epochs = {self.steps} steps{here}"
         )
 
 

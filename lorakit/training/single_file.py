@@ -61,8 +61,7 @@ def header(path: Path) -> tuple[list[str], dict[str, str]]:
         size = path.stat().st_size if path.exists() else 0
         raise BaseModelError(
             f"{path} is not a safetensors file ({size:,} bytes: {error}). Download it again or "
-            "choose another "
-            "base_model."
+            "choose another base_model."
         ) from error
 
 
@@ -166,9 +165,8 @@ def configs_of(path: Path, keys: Iterable[str], metadata: Mapping[str, str]) -> 
             else "holds other things"
         )
         raise BaseModelError(
-            f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, "
-            "Pony, NoobAI, "
-            "Animagine ...)."
+            f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, Pony, "
+            "NoobAI, Animagine ...)."
         )
     return sdxl_configs()
 

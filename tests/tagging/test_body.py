@@ -12,12 +12,9 @@ from lorakit.tagging import body, tags
 # The guide's final list (chapter 3). `lipstick, black lips` were appended by hand after ordering.
 GUIDE = tags.parse(
     "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail "
-    "polish, kimono, "
-    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, "
-    "yellow hair ornament, "
-    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black "
-    "lips, pale skin, "
-    "white skin"
+    "polish, kimono, japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, "
+    "hair ornament, yellow hair ornament, purple eyes, eyeshadow, black hair, big hair, single "
+    "hair bun, hair bun, lipstick, black lips, pale skin, white skin"
 )
 HAND_APPENDED = ["lipstick", "black lips"]
 
@@ -50,8 +47,7 @@ WORLD = {
     "neck": "scarf, choker, necktie, bowtie",
     "head accessories": (
         "cat ears, rabbit ears, horns, pointy ears, witch hat, beret, crown, hairband, straw hat, "
-        "hair bow, "
-        "hair flower, star hair ornament, x hair ornament, crescent hair ornament"
+        "hair bow, hair flower, star hair ornament, x hair ornament, crescent hair ornament"
     ),
     "eyes": "glasses, eyepatch, red eyes, aqua eyes",
     "hair": (
@@ -63,8 +59,7 @@ WORLD = {
     "count and framing": "1girl, solo, full body, upper body, portrait, from side, from behind",
     "pose and expression": (
         "smile, open mouth, frown, expressionless, closed eyes, blush, arms up, hand on own hip, "
-        "waving, "
-        "arms behind back, looking at viewer"
+        "waving, arms behind back, looking at viewer"
     ),
     "background": "white background, simple background, night sky, outdoors, indoors, sunset",
 }

@@ -19,19 +19,14 @@ from lorakit.tagging.glossary import Entry
 UNNECESSARY = tags.parse("1girl, solo, white background, simple background, smile, open mouth")
 RAW = tags.parse(
     "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail "
-    "polish, kimono, "
-    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, horns, purple "
-    "eyes, eyeshadow, "
-    "black hair, long hair, ponytail, high ponytail"
+    "polish, kimono, japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, "
+    "horns, purple eyes, eyeshadow, black hair, long hair, ponytail, high ponytail"
 )
 FINAL = tags.parse(
     "pantyhose, striped pantyhose, vertical-striped pantyhose, obi, sash, wide sleeves, nail "
-    "polish, kimono, "
-    "japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, hair ornament, "
-    "yellow hair ornament, "
-    "purple eyes, eyeshadow, black hair, big hair, single hair bun, hair bun, lipstick, black "
-    "lips, pale skin, "
-    "white skin"
+    "polish, kimono, japanese clothes, striped clothes, vertical-striped clothes, frills, makeup, "
+    "hair ornament, yellow hair ornament, purple eyes, eyeshadow, black hair, big hair, single "
+    "hair bun, hair bun, lipstick, black lips, pale skin, white skin"
 )
 REPLACEMENTS = glossary.glossary_of(
     [
