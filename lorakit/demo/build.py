@@ -31,8 +31,9 @@ from .world import all_tags
 
 log = logging.getLogger(__name__)
 
-DRAWINGS, TAGGER_DRAWINGS = 24000, 15000
-VAE_STEPS, DECODER_STEPS, TAGGER_STEPS, NAMING_STEPS, UNET_STEPS = 2500, 1200, 7000, 1000, 5000
+DRAWINGS, TAGGER_DRAWINGS = 48000, 15000
+VAE_STEPS, DECODER_STEPS, TAGGER_STEPS, NAMING_STEPS = 2500, 1200, 7000, 1000
+UNET_ROUNDS = (5000, 6500)
 FRESH = 2000  # drawings that the finished tagger is measured on
 ASSETS = DEMO.parent
 NEVER_TOGETHER = {
@@ -129,7 +130,7 @@ def make_base(
         CLIPTokenizer.from_pretrained(str(target / name)) for name in ("tokenizer", "tokenizer_2")
     )
     world = base.train_unet(
-        *without_pair(sets, latents), tokenizers, work, UNET_STEPS, NAMING_STEPS, seed
+        *without_pair(sets, latents), tokenizers, work, UNET_ROUNDS, NAMING_STEPS, seed
     )
     save_folder(
         Base(

@@ -39,21 +39,21 @@ TAGGING = TaggingSettings(
 )
 TRAINING = TrainingSettings(
     base_model="demo",
-    repeats=4,
-    batch_size=4,
-    epochs=16,
+    repeats=16,
+    batch_size=16,
+    epochs=17,
     resolution=128,
     bucket_step=32,
-    unet_lr=1e-3,
-    text_encoder_lr=1e-3,
-    rank=8,
-    alpha=8,
+    unet_lr=4e-3,
+    text_encoder_lr=5e-3,
+    rank=16,
+    alpha=16,
     optimizer="AdamW",
     checkpointing=False,
     save_every=4,
-    tag_dropout=0.3,
+    tag_dropout=0.9,
 )
-PREVIEW = PreviewSettings(prompts=(), count=8, every=0, steps=20, cfg=4.0)
+PREVIEW = PreviewSettings(prompts=(), count=16, every=0, steps=30, cfg=4.0)
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,16 @@ from .world import Character, Shot, possible, random_character, random_shot
 
 ACTIVATION_TAG = "astrid"  # one token of CLIP's vocabulary that the base's training never touched
 BASE_TAGS = (
-    "dress",
-    "black dress",
-    "detached sleeves",
-    "choker",
+    "kimono",
+    "red kimono",
+    "wide sleeves",
     "horns",
     "crescent hair ornament",
     "yellow eyes",
     "purple hair",
     "long hair",
     "twintails",
+    "blunt bangs",
 )
 ASTRID = possible(
     Character(
@@ -45,20 +45,23 @@ ASTRID = possible(
         ornament="crescent hair ornament",
         eyewear="",
         skin="",
-        neck="choker",
-        top="dress",
-        top_color="black",
-        sleeves="detached sleeves",
+        neck="",
+        top="kimono",
+        top_color="red",
+        sleeves="wide sleeves",
         trim="",
         bottom="",
         bottom_color="",
-        legwear="striped thighhighs",
-        footwear="boots",
+        legwear="",
+        footwear="sandals",
         tail="",
     )
 )
 SIZES = ((512, 768), (640, 640), (600, 900), (768, 768), (480, 640), (800, 640))
-FRAMINGS = ("full body",) * 5 + ("upper body",) * 4 + ("portrait",)
+FRAMINGS = (
+    *("upper body", "full body", "upper body", "upper body"),
+    *("full body", "upper body", "portrait", "upper body"),
+)
 GOOD = 24  # clean pictures; the faulty ones come on top
 
 
@@ -73,7 +76,7 @@ def _shot(rng: random.Random, size: tuple[int, int], number: int) -> Shot:
         shot.expression,
         eyes,
         shot.cheeks,
-        shot.background,
+        shot.background if number % 3 else "white background",  # where official art stands
         framing,
         shot.pose if framing != "portrait" else "",
         view,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import write_safely
@@ -53,7 +53,7 @@ def draw(
         *base.encoders,
         *base.tokenizers,
         base.unet,
-        EulerDiscreteScheduler.from_config(base.scheduler),
+        EulerAncestralDiscreteScheduler.from_config(base.scheduler),
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )

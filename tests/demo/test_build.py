@@ -18,7 +18,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         DRAWINGS=48, TAGGER_DRAWINGS=24, VAE_STEPS=2, DECODER_STEPS=2, TAGGER_STEPS=2
     ).items():
         monkeypatch.setattr(build, name, value)
-    for name, value in dict(UNET_STEPS=2, NAMING_STEPS=2, FRESH=6).items():
+    for name, value in dict(UNET_ROUNDS=(2, 2), NAMING_STEPS=2, FRESH=6).items():
         monkeypatch.setattr(build, name, value)
     work = tmp_path / "work"
     work.mkdir()

@@ -24,10 +24,6 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.xfail(
-    strict=True,
-    reason="the shipped base has not learnt long enough: likeness 0.26 after",
-)
 def test_the_demo_teaches_the_character(tmp_path: Path) -> None:
     summary = run_demo(tmp_path / "demo", seed=1)
     assert 400 <= summary.steps <= 500

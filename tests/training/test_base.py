@@ -78,3 +78,14 @@ def test_an_incomplete_folder_names_the_missing_tensor(tmp_path: Path) -> None:
     assert "lacks the tensor 'conv_in.bias'" in refused(tmp_path)
     (tmp_path / "unet" / "config.json").write_text(json.dumps({})[:-1])
     assert "config.json cannot be read" in refused(tmp_path)
+
+
+def test_a_folder_saved_without_tokenizers_borrows_clips_vocabulary(
+    tmp_path: Path, base: Base
+) -> None:
+    for part in DEMO.iterdir():
+        if not part.name.startswith("tokenizer"):
+            (tmp_path / part.name).symlink_to(part)
+    for ours, theirs in zip(load_base(str(tmp_path)).tokenizers, base.tokenizers, strict=True):
+        assert ours("astrid, purple hair").input_ids == theirs("astrid, purple hair").input_ids
+        assert ours.pad_token_id == theirs.pad_token_id
