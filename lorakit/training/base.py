@@ -89,7 +89,7 @@ def load_base(source: str, dtype: torch.dtype = torch.float32, device: str = "cp
             )
             for part in FOLDERS
         }
-    # Every SDXL has CLIP's vocabulary: a file, or a folder saved without it, borrows the embedded one.
+    # Every SDXL has CLIP's vocabulary: a file, or a folder without it, borrows the embedded one.
     folders = [path / n if (path / n).is_dir() else DEMO / n for n in ("tokenizer", "tokenizer_2")]
     tokenizers = tuple(CLIPTokenizer.from_pretrained(str(f)) for f in folders)
     return Base(
