@@ -19,3 +19,13 @@ def shown_caption(caption: str, settings: TrainingSettings, rng: random.Random) 
     if settings.shuffle_tags:
         rng.shuffle(others)
     return ", ".join(kept + others)
+
+
+def prior_caption(caption: str, settings: TrainingSettings, rng: random.Random) -> str:
+    """The caption without what calls the LoRA: its first `keep_tags` tags left out, all others
+    there.
+    """
+    others = [tag.strip() for tag in caption.split(",") if tag.strip()][settings.keep_tags :]
+    if settings.shuffle_tags:
+        rng.shuffle(others)
+    return ", ".join(others)

@@ -114,6 +114,15 @@ class TrainingSettings:
         high=100,
         advanced=True,
     )
+    prior_weight: float = setting(
+        0.0,
+        "How strongly the LoRA is held back where the activation tag is missing: each picture is "
+        "also shown without it, and must give what the base gives (takes twice as long); 0 turns "
+        "it off",
+        low=0,
+        high=10,
+        advanced=True,
+    )
     gradient_clip: float = setting(
         1.0,
         "Largest norm of the gradient in one step; 0 turns it off",

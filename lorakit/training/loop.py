@@ -13,7 +13,7 @@ import torch
 from ..errors import TrainingError
 from . import adapter, cache, objective
 from .base import Base
-from .captions import shown_caption
+from .captions import prior_caption, shown_caption
 from .config import TrainingSettings
 from .optim import make_optimizer, rate_factor
 from .plan import Plan, batches
@@ -106,7 +106,18 @@ def train(
             )
             texts = [shown_caption(captions[i], settings, rng) for i in rows]
             ids = torch.tensor([plan.placements[i].time_ids for i in rows], dtype=torch.float32)
-            loss = batch_loss(base, x, texts, ids, kept, settings, generator, device)
+            priors = [prior_caption(captions[i], settings, rng) for i in rows]
+            loss = batch_loss(
+                base,
+                x,
+                texts,
+                priors if settings.prior_weight else (),
+                ids,
+                kept,
+                settings,
+                generator,
+                device,
+            )
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
             gradient = adapter.gradient_norm(parameters, settings.gradient_clip)
@@ -126,13 +137,19 @@ def batch_loss(
     base: Base,
     x: torch.Tensor,
     captions: Sequence[str],
+    priors: Sequence[str],
     time_ids: torch.Tensor,
     kept: torch.Tensor,
     settings: TrainingSettings,
     generator: torch.Generator,
     device: str,
 ) -> torch.Tensor:
-    """The loss of one batch: `x` (batch, 4, h, w) scaled latents, `time_ids` (batch, 6)."""
+    """The loss of one batch: `x` (batch, 4, h, w) scaled latents, `time_ids` (batch, 6).
+
+    With `priors`, one caption a picture, the batch is shown a second time with these, and what the
+    base itself guesses for them is the target: prior preservation (Ruiz et al. 2022, section 3.3)
+    without pictures of its own.
+    """
     noise = torch.randn(x.shape, generator=generator)
     t = torch.randint(0, len(kept), (len(x),), generator=generator)
     signal = kept[t]
@@ -141,16 +158,43 @@ def batch_loss(
         objective.snr(kept)[t], settings.min_snr_gamma, base.prediction
     )
     noisy = objective.add_noise(x, noise, signal).to(device, base.unet.dtype)
+    t, time_ids, weight = t.to(device), time_ids.to(device), weight.to(device)
     with (
         torch.autocast(device, base.unet.dtype)
         if base.unet.dtype != torch.float32
         else nullcontext()
     ):
-        with nullcontext() if settings.text_encoder_lr else torch.no_grad():
-            hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
-        conditions = {"text_embeds": pooled, "time_ids": time_ids.to(device)}
-        guess = base.unet(noisy, t.to(device), hidden, added_cond_kwargs=conditions).sample
-    return objective.loss(guess, wanted.to(device), weight.to(device))
+        if not priors:
+            guess = _guess(base, noisy, t, captions, time_ids, settings)
+            return objective.loss(guess, wanted.to(device), weight)
+        with torch.no_grad(), adapter.without(trained_parts(base, settings)):
+            unchanged = _guess(base, noisy, t, priors, time_ids, settings)
+        guess, held = _guess(
+            base,
+            noisy.repeat(2, 1, 1, 1),
+            t.repeat(2),
+            [*captions, *priors],
+            time_ids.repeat(2, 1),
+            settings,
+        ).chunk(2)
+    return objective.loss(guess, wanted.to(device), weight) + settings.prior_weight * (
+        objective.loss(held, unchanged, weight)
+    )
+
+
+def _guess(
+    base: Base,
+    noisy: torch.Tensor,
+    t: torch.Tensor,
+    captions: Sequence[str],
+    time_ids: torch.Tensor,
+    settings: TrainingSettings,
+) -> torch.Tensor:
+    """What the U-Net, as it is, makes of noisy latents under these captions."""
+    with nullcontext() if settings.text_encoder_lr else torch.no_grad():
+        hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
+    conditions = {"text_embeds": pooled, "time_ids": time_ids}
+    return base.unet(noisy, t, hidden, added_cond_kwargs=conditions).sample
 
 
 def _enter_training(base: Base, parts: dict[str, torch.nn.Module], checkpointing: bool) -> None:

@@ -2,7 +2,7 @@
 
 import random
 
-from lorakit.training.captions import shown_caption
+from lorakit.training.captions import prior_caption, shown_caption
 from lorakit.training.config import TrainingSettings
 
 CAPTION = "astrid, smile, outdoors, full body, waving"
@@ -32,3 +32,12 @@ def test_tag_dropout_thins_out_the_others_only() -> None:
 
 def test_caption_dropout_leaves_some_pictures_without_any_words() -> None:
     assert 0.2 < many(caption_dropout=0.3).count("") / 200 < 0.4
+
+
+def test_a_prior_caption_has_every_tag_but_the_activation_tag() -> None:
+    settings = TrainingSettings(tag_dropout=0.9, caption_dropout=0.5)
+    made = [prior_caption(CAPTION, settings, random.Random(i)) for i in range(50)]
+    assert all(sorted(c.split(", ")) == ["full body", "outdoors", "smile", "waving"] for c in made)
+    assert len(set(made)) > 10
+    kept_order = prior_caption(CAPTION, TrainingSettings(shuffle_tags=False), random.Random(0))
+    assert kept_order == "smile, outdoors, full body, waving"
