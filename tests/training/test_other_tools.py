@@ -28,13 +28,15 @@ SETTINGS = PreviewSettings(steps=5, cfg=4.0)
 OTHER = """
 import json, sys
 import numpy as np, torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
 
 base, lora = sys.argv[1:3]
 wanted, prompts = np.load(sys.argv[3]), json.loads(sys.argv[4])
 
 def draw(pipeline):
     pipeline.set_progress_bar_config(disable=True)
+    euler_a = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = euler_a
     settings = dict(num_inference_steps=5, guidance_scale=4.0, width=128, height=128)
     settings["negative_prompt"] = ""
     seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
