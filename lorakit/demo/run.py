@@ -39,12 +39,12 @@ TAGGING = TaggingSettings(
 )
 TRAINING = TrainingSettings(
     base_model="demo",
-    repeats=16,
-    batch_size=16,
-    epochs=17,
+    repeats=8,
+    batch_size=8,
+    epochs=16,
     resolution=128,
     bucket_step=32,
-    unet_lr=3e-3,
+    unet_lr=4e-3,
     text_encoder_lr=6e-3,
     rank=16,
     alpha=16,
@@ -52,6 +52,7 @@ TRAINING = TrainingSettings(
     checkpointing=False,
     save_every=4,
     tag_dropout=0.9,
+    prior_weight=1.0,
 )
 PREVIEW = PreviewSettings(prompts=(), count=16, every=0, steps=30, cfg=4.0)
 
