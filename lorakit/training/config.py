@@ -117,8 +117,8 @@ class TrainingSettings:
     prior_weight: float = setting(
         0.0,
         "How strongly the LoRA is held back where the activation tag is missing: each picture is "
-        "also shown without it, and must give what the base gives (takes twice as long); 0 turns "
-        "it off",
+        "also shown without it, and must give what the base gives (takes about twice as long); "
+        "0 turns it off",
         low=0,
         high=10,
         advanced=True,
@@ -152,6 +152,12 @@ class TrainingSettings:
         if self.bucket_step % 32:
             raise SettingsError(
                 f"training: bucket_step is {self.bucket_step}; SDXL needs a multiple of 32."
+            )
+        if self.prior_weight and not self.keep_tags:
+            raise SettingsError(
+                "training: prior_weight needs keep_tags of at least 1: the kept tags, the "
+                "activation tag first, are what it leaves out. Set keep_tags to 1, or "
+                "prior_weight to 0."
             )
         if self.resolution < 2 * self.bucket_step:
             raise SettingsError(

@@ -106,18 +106,9 @@ def train(
             )
             texts = [shown_caption(captions[i], settings, rng) for i in rows]
             ids = torch.tensor([plan.placements[i].time_ids for i in rows], dtype=torch.float32)
-            priors = [prior_caption(captions[i], settings, rng) for i in rows]
-            loss = batch_loss(
-                base,
-                x,
-                texts,
-                priors if settings.prior_weight else (),
-                ids,
-                kept,
-                settings,
-                generator,
-                device,
-            )
+            if settings.prior_weight:
+                texts += [prior_caption(captions[i], settings, rng) for i in rows]
+            loss = batch_loss(base, x, texts, ids, kept, settings, generator, device)
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
             gradient = adapter.gradient_norm(parameters, settings.gradient_clip)
@@ -137,7 +128,6 @@ def batch_loss(
     base: Base,
     x: torch.Tensor,
     captions: Sequence[str],
-    priors: Sequence[str],
     time_ids: torch.Tensor,
     kept: torch.Tensor,
     settings: TrainingSettings,
@@ -146,9 +136,9 @@ def batch_loss(
 ) -> torch.Tensor:
     """The loss of one batch: `x` (batch, 4, h, w) scaled latents, `time_ids` (batch, 6).
 
-    With `priors`, one caption a picture, the batch is shown a second time with these, and what the
-    base itself guesses for them is the target: prior preservation (Ruiz et al. 2022, section 3.3)
-    without pictures of its own.
+    `captions` are one a picture; with a prior weight a second one each follows, and the batch is
+    shown again with those: prior preservation (Ruiz et al. 2022, section 3.3), only that the target
+    is not a picture drawn before but what the base itself guesses here.
     """
     noise = torch.randn(x.shape, generator=generator)
     t = torch.randint(0, len(kept), (len(x),), generator=generator)
@@ -158,28 +148,16 @@ def batch_loss(
         objective.snr(kept)[t], settings.min_snr_gamma, base.prediction
     )
     noisy = objective.add_noise(x, noise, signal).to(device, base.unet.dtype)
-    t, time_ids, weight = t.to(device), time_ids.to(device), weight.to(device)
-    with (
-        torch.autocast(device, base.unet.dtype)
-        if base.unet.dtype != torch.float32
-        else nullcontext()
-    ):
-        if not priors:
-            guess = _guess(base, noisy, t, captions, time_ids, settings)
-            return objective.loss(guess, wanted.to(device), weight)
+    t, time_ids, count = t.to(device), time_ids.to(device), len(x)
+    wanted, weight = wanted.to(device), weight.to(device)
+    if settings.prior_weight:
         with torch.no_grad(), adapter.without(trained_parts(base, settings)):
-            unchanged = _guess(base, noisy, t, priors, time_ids, settings)
-        guess, held = _guess(
-            base,
-            noisy.repeat(2, 1, 1, 1),
-            t.repeat(2),
-            [*captions, *priors],
-            time_ids.repeat(2, 1),
-            settings,
-        ).chunk(2)
-    return objective.loss(guess, wanted.to(device), weight) + settings.prior_weight * (
-        objective.loss(held, unchanged, weight)
-    )
+            held = _guess(base, noisy, t, captions, time_ids, settings, slice(count, None))
+        noisy, t, time_ids = noisy.repeat(2, 1, 1, 1), t.repeat(2), time_ids.repeat(2, 1)
+        wanted = torch.cat([wanted, held.to(wanted)])
+        weight = torch.cat([weight, settings.prior_weight * weight])
+    guess = _guess(base, noisy, t, captions, time_ids, settings)
+    return objective.loss(guess, wanted, weight) * (len(guess) / count)
 
 
 def _guess(
@@ -189,12 +167,18 @@ def _guess(
     captions: Sequence[str],
     time_ids: torch.Tensor,
     settings: TrainingSettings,
+    part: slice = slice(None),
 ) -> torch.Tensor:
-    """What the U-Net, as it is, makes of noisy latents under these captions."""
-    with nullcontext() if settings.text_encoder_lr else torch.no_grad():
-        hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
-    conditions = {"text_embeds": pooled, "time_ids": time_ids}
-    return base.unet(noisy, t, hidden, added_cond_kwargs=conditions).sample
+    """What the U-Net, as it is, makes of noisy latents under a part of these captions.
+
+    All of them are encoded: a caption's hidden states are as long as the longest beside it.
+    """
+    device, dtype = noisy.device.type, base.unet.dtype
+    with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with nullcontext() if settings.text_encoder_lr else torch.no_grad():
+            hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
+        conditions = {"text_embeds": pooled[part], "time_ids": time_ids}
+        return base.unet(noisy, t, hidden[part], added_cond_kwargs=conditions).sample
 
 
 def _enter_training(base: Base, parts: dict[str, torch.nn.Module], checkpointing: bool) -> None:

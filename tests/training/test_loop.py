@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from lorakit.errors import SettingsError
 from lorakit.training import adapter, loop, objective
 from lorakit.training.base import Base
 from lorakit.training.config import TrainingSettings
 
 SETTINGS = TrainingSettings(unet_lr=1e-3, text_encoder_lr=1e-3)
+LONG = ", ".join(["striped thighhighs"] * 30)  # two chunks of tokens beside priors of one
 
 
 def one_loss(base: Base, prior_weight: float) -> float:
@@ -20,8 +23,7 @@ def one_loss(base: Base, prior_weight: float) -> float:
         loss = loop.batch_loss(
             base,
             x,
-            ["astrid, smile", "astrid"],
-            priors,
+            ["astrid, " + LONG, "astrid", *priors],
             torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2),
             objective.kept_signal(base.scheduler),
             settings,
@@ -54,3 +56,8 @@ def test_the_base_is_back_at_full_strength_after_the_prior(base: Base) -> None:
         for _, layer in adapter.lora_modules(module)
     }
     assert strengths == {1.0}
+
+
+def test_a_prior_without_kept_tags_is_refused_because_it_would_forbid_all_learning() -> None:
+    with pytest.raises(SettingsError, match="prior_weight needs keep_tags of at least 1"):
+        TrainingSettings(prior_weight=1.0, keep_tags=0)
