@@ -14,7 +14,7 @@ from ..errors import TrainingError
 from . import adapter, cache, objective
 from .base import Base
 from .captions import prior_caption, shown_caption
-from .config import TrainingSettings
+from .config import AdapterSettings, TrainingSettings
 from .optim import make_optimizer, rate_factor
 from .plan import Plan, batches
 from .text import encode_captions
@@ -48,21 +48,18 @@ Event = StepDone | EpochDone
 
 
 def trained_parts(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.Module]:
-    """The parts that get a LoRA: those whose learning rate is not 0. Raises TrainingError if there
-    is none.
-    """
-    rates = {
+    """The parts that get a LoRA: those whose learning rate is not 0."""
+    rates = learning_rates(settings)
+    return {part: module for part, module in base.parts.items() if rates[part]}
+
+
+def learning_rates(settings: AdapterSettings) -> dict[str, float]:
+    """The full learning rate of each part."""
+    return {
         "unet": settings.unet_lr,
         "te1": settings.text_encoder_lr,
-        "te2": settings.text_encoder_lr,
+        "te2": settings.text_encoder_2_lr,
     }
-    parts = {part: module for part, module in base.parts.items() if rates[part]}
-    if not parts:
-        raise TrainingError(
-            "unet_lr and text_encoder_lr are both 0, so there is nothing to train. Set at least "
-            "one above 0."
-        )
-    return parts
 
 
 def train(
@@ -79,11 +76,7 @@ def train(
     Raises TrainingError when the loss stops being a number.
     """
     parts = trained_parts(base, settings)
-    rates = {
-        "unet": settings.unet_lr,
-        "te1": settings.text_encoder_lr,
-        "te2": settings.text_encoder_lr,
-    }
+    rates = learning_rates(settings)
     groups = [
         {"params": adapter.trainable(module), "lr": rates[part]} for part, module in parts.items()
     ]
@@ -175,7 +168,11 @@ def _guess(
     """
     device, dtype = noisy.device.type, base.unet.dtype
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        with nullcontext() if settings.text_encoder_lr else torch.no_grad():
+        with (
+            nullcontext()
+            if settings.text_encoder_lr or settings.text_encoder_2_lr
+            else torch.no_grad()
+        ):
             hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
         conditions = {"text_embeds": pooled[part], "time_ids": time_ids}
         return base.unet(noisy, t, hidden[part], added_cond_kwargs=conditions).sample

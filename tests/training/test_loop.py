@@ -10,7 +10,7 @@ from lorakit.training import adapter, loop, objective
 from lorakit.training.base import Base
 from lorakit.training.config import TrainingSettings
 
-SETTINGS = TrainingSettings(unet_lr=1e-3, text_encoder_lr=1e-3)
+SETTINGS = TrainingSettings(unet_lr=1e-3, text_encoder_lr=1e-3, text_encoder_2_lr=1e-3)
 LONG = ", ".join(["striped thighhighs"] * 30)  # two chunks of tokens beside priors of one
 
 

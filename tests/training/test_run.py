@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from lorakit.demo.run import TRAINING
 from lorakit.demo.sample import good_picture
-from lorakit.errors import DatasetError, TrainingError
+from lorakit.errors import DatasetError, SettingsError, TrainingError
 from lorakit.project import Project, find
 from lorakit.training import cache, loop, run
 from lorakit.training.config import PreviewSettings
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(project: Pro
 
 
 def test_with_a_text_encoder_rate_of_zero_only_the_unet_is_in_the_file(project: Project) -> None:
-    events(project, text_encoder_lr=0.0)
+    events(project, text_encoder_lr=0.0, text_encoder_2_lr=0.0)
     with safe_open(project.output / "astrid.safetensors", framework="pt") as file:
         assert {key.split("_")[1] for key in file.keys()} == {"unet"}
 
@@ -159,8 +159,8 @@ def test_what_is_wrong_with_the_dataset_is_said_before_the_base_is_loaded(
 
 
 def test_nothing_to_train_is_an_error(project: Project) -> None:
-    with pytest.raises(TrainingError, match="unet_lr and text_encoder_lr are both 0"):
-        events(project, unet_lr=0.0, text_encoder_lr=0.0)
+    with pytest.raises(SettingsError, match="unet_lr, text_encoder_lr and text_encoder_2_lr are"):
+        events(project, unet_lr=0.0, text_encoder_lr=0.0, text_encoder_2_lr=0.0)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_with_advice() -> None:
