@@ -18,9 +18,9 @@ class BaseSettings(SubjectSettings):
 
     base_model: str = setting(
         "demo",
-        "Base model: a name from the menu, a Hugging Face id or link, a Civitai link, a direct "
-        "link, or the path of a .safetensors checkpoint or diffusers folder; 'demo' is the "
-        "embedded one",
+        "Base model: a name from the menu, a Hugging Face id (owner/name or "
+        "owner/name/file.safetensors) or link, a Civitai link, a direct link, or the path of a "
+        ".safetensors checkpoint or diffusers folder; 'demo' is the embedded one",
     )
     models_folder: str = setting(
         "",
@@ -29,8 +29,8 @@ class BaseSettings(SubjectSettings):
     )
     vae: str = setting(
         "",
-        "Another VAE than the base model's own: an id, link or path as for base_model; it works in "
-        "fp32 either way",
+        "Another VAE than the base model's own: fp16-fix, sdxl, or an id, link or path as for "
+        "base_model; all work in fp32, but fp16-fix beside a half-precision base on a GPU in fp16",
         advanced=True,
     )
     prediction: str = setting(
