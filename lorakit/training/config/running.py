@@ -8,6 +8,7 @@ from ...settings import setting
 from .subject import SubjectSettings
 
 SAVE_PRECISIONS = ("fp16", "bf16", "fp32")
+RESUME = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class RunningSettings(SubjectSettings):
         unit="steps",
         low=0,
         high=1_000_000,
+        advanced=True,
+    )
+    most_steps: int = setting(
+        10_000,
+        "A run with more steps than this is not started: most often a knob was turned too far",
+        unit="steps",
+        low=1,
+        high=10_000_000,
         advanced=True,
     )
     save_every: int = setting(
@@ -63,6 +72,13 @@ class RunningSettings(SubjectSettings):
         unit="steps",
         low=0,
         high=100_000,
+        advanced=True,
+    )
+    resume: str = setting(
+        "auto",
+        "Whether a run that was cut off is gone on with: auto, if nothing changed but its length; "
+        "always, with changed settings or pictures too; never",
+        choices=RESUME,
         advanced=True,
     )
     validation_share: float = setting(
