@@ -57,7 +57,7 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One setting as forms and docs see it."""
+    """One setting as forms and docs see it. A default of None: not given, it holds as elsewhere."""
 
     name: str
     type: type
@@ -241,6 +241,7 @@ def table(cls: type) -> str:
         )
         unit = f" {spec.unit}" if spec.unit else ""
         default = ", ".join(spec.default) if isinstance(spec.default, tuple) else spec.default
+        default = "" if default is None else default
         subjects.setdefault(spec.subject, []).append(
             f"| `{spec.name}` | {default}{unit if default != '' else ''} | {limits} | "
             f"{spec.help.replace('|', chr(92) + '|')} |"

@@ -10,11 +10,11 @@ from html import escape
 import ipywidgets as W
 
 from ..colab import gpu
-from ..dataset import picture_size, require
-from ..errors import LorakitError
+from ..errors import DatasetError, LorakitError
 from ..project import Project
 from ..training.config import PreviewSettings, TrainingSettings
-from ..training.plan import Plan, Size, aim, make_plan
+from ..training.examples import Survey, survey
+from ..training.plan import Plan
 from . import red
 from .forms import INDENT, Form, folded
 
@@ -27,7 +27,7 @@ class TrainerForm(W.VBox):
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.sizes, self.reason = sizes_of(project)
+        self.survey, self.reason = survey_of(project)
         self.seconds_per_step = measured_speed(project)
         self.line = W.HTML(layout={"margin": INDENT}).add_class("lk-plan")
         self.steps = W.IntText(USUAL_STEPS, layout={"width": "90px"}).add_class("lk-aim-steps")
@@ -49,28 +49,29 @@ class TrainerForm(W.VBox):
 
     @property
     def plan(self) -> Plan:
-        """The exact plan for the settings that are in force."""
-        s = self.training.settings
-        return make_plan(self.sizes, s.resolution, s.bucket_step, s.repeats, s.batch_size, s.epochs)
+        """The exact plan for the settings that are in force. Raises LorakitError."""
+        if self.survey is None:
+            raise DatasetError(self.reason)
+        return self.survey.plan(self.training.settings)
 
     def _show_plan(self) -> None:
-        if self.reason:
-            self.line.value = red(self.reason)
-        else:
+        try:
             self.line.value = f"<b>{escape(self.plan.sentence(self.seconds_per_step))}</b>"
+        except LorakitError as error:
+            self.line.value = red(str(error))
 
     def _aim(self) -> None:
-        if self.sizes and self.steps.value > 0:
-            found = aim(self.plan, self.steps.value)
-            self.training.fill(repeats=found.repeats, epochs=found.epochs)
+        if self.survey and self.steps.value > 0:
+            found = self.survey.aim(self.training.settings, self.steps.value)
+            self.training.fill(repeats=found.repeats, epochs=found.epochs, max_steps=0)
 
 
-def sizes_of(project: Project) -> tuple[list[Size], str]:
-    """Width and height of every picture; or none, and the sentence that says why."""
+def survey_of(project: Project) -> tuple[Survey | None, str]:
+    """The dataset's sizes and folders; or None, and the sentence that says why."""
     try:
-        return [picture_size(picture.path) for picture in require(project.dataset)], ""
+        return survey(project), ""
     except LorakitError as error:
-        return [], str(error)
+        return None, str(error)
 
 
 def measured_speed(project: Project) -> float | None:

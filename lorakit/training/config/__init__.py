@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .adapter import AdapterSettings
 from .base import BaseSettings
 from .captions import CaptionSettings
-from .data import DataSettings
+from .data import DataSettings, SubsetSettings
 from .objective import ObjectiveSettings
 from .optimizer import OptimizerSettings
 from .preview import PreviewSettings
@@ -26,6 +26,7 @@ __all__ = [
     "OptimizerSettings",
     "PreviewSettings",
     "RunningSettings",
+    "SubsetSettings",
     "TrainingSettings",
 ]
 

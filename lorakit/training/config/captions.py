@@ -41,7 +41,7 @@ class CaptionSettings(SubjectSettings):
     wildcards: bool = setting(
         False,
         "In captions, {red|blue} stands for one of the two, another each time, and of several "
-        "lines one is taken",
+        "lines one is taken; off, all lines are one caption",
         advanced=True,
     )
     sentences: bool = setting(
@@ -52,7 +52,8 @@ class CaptionSettings(SubjectSettings):
     caption_variants: int = setting(
         16,
         "While the text encoders are not trained, their output is computed once for so many "
-        "shuffled variants of each caption; 0 computes it in every step",
+        "shuffled variants of each caption (fewer where they would not fit into memory, which is "
+        "said); 0 computes it in every step",
         unit="variants",
         low=0,
         high=1000,
