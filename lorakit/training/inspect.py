@@ -16,7 +16,7 @@ from ..settings import specs
 from . import single_file
 from .config import TrainingSettings
 from .foreign import PARTS, role
-from .metadata import tag_counts
+from .metadata import stored, tag_counts
 from .tensorfile import Entry, TensorFile
 
 SHOWN = (
@@ -87,21 +87,12 @@ def _lora(
         "made_for": made_for(downs),
         "hashes": hashes(path, entries, details),
         "a1111": {"shown_for_sdxl": shown, "because": why},
-        "settings": _json(details, "lorakit.settings"),
+        "settings": stored(details, "lorakit.settings"),
     }
 
 
 def _counts(values: Iterable[Any]) -> dict[Any, int]:
     return dict(Counter(values).most_common())
-
-
-def _json(details: Mapping[str, str], key: str) -> dict[str, Any]:
-    """What a file says under one of our keys; nothing if another program has spoilt it."""
-    try:
-        found = json.loads(details.get(key) or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def kind(keys: Iterable[str], shapes: Iterable[tuple[int, ...]]) -> str:
@@ -174,13 +165,13 @@ def hashes(path: Path, entries: Mapping[str, Entry], details: Mapping[str, str])
         file.seek(start + max(0, 0x100000 - _header_size(entries, ours, start)))
         legacy = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
     found = {"sshs_model_hash": body.hexdigest(), "sshs_legacy_hash": legacy}
-    stored = {key: details[key] for key in found if key in details}
+    said = {key: details[key] for key in found if key in details}
     return {
         "sha256": whole.hexdigest(),
         "AutoV2": whole.hexdigest()[:10].upper(),
         "AutoV3": body.hexdigest()[:12].upper(),
         **found,
-        "agrees": all(found[key] == text for key, text in stored.items()) if stored else None,
+        "agrees": all(found[key] == text for key, text in said.items()) if said else None,
     }
 
 

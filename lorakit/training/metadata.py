@@ -255,18 +255,21 @@ def _own(origin: Provenance, moment: Moment) -> dict[str, Any]:
     return values
 
 
-def tag_counts(details: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """How often each tag occurs in each folder, as a file's `ss_tag_frequency` has it; empty if it
-    is missing or not what it should be.
+def stored(details: Mapping[str, str], key: str) -> dict[str, Any]:
+    """What a file's metadata have under a key that holds JSON; empty if it is missing or spoilt, as
+    another program may leave it.
     """
     try:
-        found = json.loads(details.get("ss_tag_frequency") or "{}")
+        found = json.loads(details.get(key) or "{}")
     except ValueError:
         return {}
-    if not isinstance(found, dict):
-        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def tag_counts(details: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """How often each tag occurs in each folder (`ss_tag_frequency`)."""
     return {
-        str(folder): {str(t): n for t, n in tags.items() if isinstance(n, int)}
-        for folder, tags in found.items()
+        folder: {tag: count for tag, count in tags.items() if isinstance(count, int)}
+        for folder, tags in stored(details, "ss_tag_frequency").items()
         if isinstance(tags, dict)
     }

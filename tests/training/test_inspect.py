@@ -21,7 +21,9 @@ SDXL = {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"}
 
 
 def lora_file(path: Path, details: dict[str, str] | None = None) -> Path:
-    """A LoRA of rank 8 in the U-Net and rank 4 in the first encoder, 1.3 MB: the legacy hash is of its second megabyte."""
+    """A LoRA of rank 8 in the U-Net and rank 4 in the first encoder. It has 1.3 MB, because the
+    legacy hash is of the second megabyte.
+    """
     tensors = {}
     for name, rank, width in (
         ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 8, 2048),
