@@ -31,7 +31,7 @@ except ImportError:  # Windows
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
+CHUNK = 1 << 17  # bytes read at once: what a broken line loses
 MEGABYTE = 1_000_000
 SPARE = 500 * MEGABYTE  # of the disk, left for everything else
 Check = Callable[[Header], object]

@@ -134,7 +134,7 @@ def parse(text: str, rows: tuple[Listed, ...] = MENU) -> Source:
         return _link(f"https://{text}")
     refuse_pickle(text, text)
     found = re.fullmatch(rf"({OWNER}/{OWNER})(?:/(.+\.safetensors))?", text)
-    if found and not found[1].endswith(".safetensors"):
+    if found and not found[1].startswith("MyDrive/") and not found[1].endswith(".safetensors"):
         return Source("hub", text, repo=found[1], file=_inside(found[2] or "", text))
     return Source("path", text)
 

@@ -76,22 +76,30 @@ def choose_civitai(about: Mapping[str, Any], options: Mapping[str, str], text: s
     if kind not in ("Checkpoint", "VAE", "Upscaler", "Other"):
         raise BaseModelError(f"{text} is a {kind}, not a base model. Choose a checkpoint.")
     files = list(about.get("files") or [])
-    safe = [f for f in files if not str(f.get("name", "")).lower().endswith(PICKLES)]
-    safe = [f for f in safe if (f.get("metadata") or {}).get("format") in (None, "SafeTensor")]
+    safe = [f for f in files if _is_safe(f)]
     if files and not safe:
         raise BaseModelError(
             f"{text} is a pickle, which can run code when opened; choose a version with a "
             "SafeTensor file."
         )
     asked = [f for f in safe if _fits(f, options)]
-    first = sorted(asked or safe, key=lambda f: (f.get("type") != "Model", not f.get("primary")))
+    first = sorted(asked, key=lambda f: (f.get("type") != "Model", not f.get("primary")))
     if not first:
-        raise BaseModelError(f"{text} has no file that can be downloaded.")
+        wanted = ", ".join(f"{name} {value}" for name, value in options.items())
+        raise BaseModelError(
+            f"{text} has no file that can be downloaded{f' with {wanted}' if files else ''}."
+        )
     return first[0]
 
 
+def _is_safe(file: Mapping[str, Any]) -> bool:
+    name, kind = str(file.get("name", "")).lower(), (file.get("metadata") or {}).get("format")
+    named = name.endswith(".safetensors")
+    return named or (kind in (None, "SafeTensor") and not name.endswith(PICKLES))
+
+
 def _fits(file: Mapping[str, Any], options: Mapping[str, str]) -> bool:
+    """Whether nothing that is known of a file speaks against what the link asks for."""
     values = {**(file.get("metadata") or {}), "type": file.get("type")}
-    return all(
-        str(values.get(name) or "").lower() == value.lower() for name, value in options.items()
-    )
+    known = {name: str(values[name]).lower() for name in options if values.get(name)}
+    return all(options[name].lower() == value for name, value in known.items())

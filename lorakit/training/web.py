@@ -125,10 +125,13 @@ def _disposition(answer: requests.Response) -> str:
 
 
 def short(error: Exception) -> str:
-    """The last clause of a message: requests wraps the reason in several others."""
+    """A few words for an error: requests wraps the reason in several others."""
+    text = str(error)
     if isinstance(error, requests.Timeout):
         return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in text:
+        return "the line broke off"
     unknown = r"failed to resolve|name or service not known|name resolution|getaddrinfo"
-    if re.search(unknown, str(error), re.I):
+    if re.search(unknown, text, re.I):
         return "its address cannot be found: no connection?"
-    return str(error).rpartition(": ")[2].strip("')( ") or type(error).__name__
+    return re.sub(r"\[Errno -?\d+\] ", "", text).rpartition(": ")[2].strip("')\"( ") or repr(error)
