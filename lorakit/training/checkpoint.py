@@ -103,6 +103,11 @@ def open_vae(path: Path, config: dict[str, Any]) -> Iterator[Checkpoint]:
 
 
 def _folder(path: Path, stack: ExitStack) -> Checkpoint:
+    if not (path / FOLDERS["te2"]).is_dir():
+        raise BaseModelError(
+            f"{path} is not SDXL: it has no second text encoder ({FOLDERS['te2']}). Choose an SDXL "
+            "base (Illustrious, Pony, NoobAI, Animagine ...)."
+        )
     configs = {part: _json(path / name / "config.json") for part, name in FOLDERS.items()}
     configs["scheduler"] = _json(path / "scheduler" / "scheduler_config.json")
     files = {part: _open(stack, _weights(path / name)) for part, name in FOLDERS.items()}

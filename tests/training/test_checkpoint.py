@@ -188,6 +188,14 @@ def test_what_is_not_sdxl_is_named(keys: list[str], said: str) -> None:
     assert said in str(error.value)
 
 
+def test_a_folder_of_stable_diffusion_1_is_named_as_not_sdxl(tmp_path: Path) -> None:
+    for part in DEMO.iterdir():
+        if not part.name.endswith("_2"):
+            (tmp_path / part.name).symlink_to(part)
+    with pytest.raises(BaseModelError, match="is not SDXL: it has no second text encoder"):
+        load_base(str(tmp_path))
+
+
 def test_a_part_in_pieces_and_a_half_precision_variant_are_found(tmp_path: Path) -> None:
     for part in DEMO.iterdir():
         if part.name not in ("unet", "text_encoder"):
