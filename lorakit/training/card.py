@@ -53,7 +53,7 @@ def refresh_card(project: Project, repo: str = "") -> Path:
 
 def marked(text: str) -> str:
     """`text` with a last line from which it can be told whether it was changed since."""
-    return f"{text}\n<!-- lorakit card {_digest(text)} -->\n"
+    return f"{text}\n\n<!-- lorakit card {_digest(text)} -->\n"
 
 
 def changed_by_hand(path: Path) -> bool:
@@ -62,7 +62,7 @@ def changed_by_hand(path: Path) -> bool:
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
     found = MARK.search(text)
-    return not found or found[1] != _digest(text[: found.start() - 1])
+    return not found or found[1] != _digest(text[: found.start() - 2])
 
 
 def _digest(text: str) -> str:

@@ -80,7 +80,8 @@ def _first_words(card: Card) -> str:
     tag = f" Its activation tag is {code(card.activation_tag)}." if card.activation_tag else ""
     base = f", trained on {plain(card.base_model)}" if card.base_model else ""
     licence = (
-        f" The base model's licence ({plain(card.base_licence)}) holds for what is made from it."
+        f" What may be done with it depends on the base model's licence too: "
+        f"{plain(card.base_licence)}."
         if card.base_licence
         else ""
     )

@@ -19,13 +19,13 @@ def plain(value: object) -> str:
 
 
 def code(value: object) -> str:
-    """A value to be copied, within a line or a table's cell ('' stays '')."""
+    """A value to be copied, within a line ('' stays '')."""
     text = _one_line(value)
     if not text:
         return ""
     fence = "`" * (_longest(text) + 1)
     edge = " " if text[0] in "` " or text[-1] in "` " else ""
-    return f"{fence}{edge}{text}{edge}{fence}".replace("|", r"\|")
+    return f"{fence}{edge}{text}{edge}{fence}"
 
 
 def block(text: str, language: str = "") -> str:
@@ -43,9 +43,10 @@ def _one_line(value: object) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; its cells are Markdown already."""
+    """A table; its cells are Markdown already, only a bar would still end one."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    closed = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in cells] for cells in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in closed)
 
 
 def image(path: str, words: str) -> str:

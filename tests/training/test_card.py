@@ -161,7 +161,7 @@ def test_a_name_with_marks_of_markdown_changes_nothing_else(tmp_path: Path) -> N
     text = card.card_text(made)
     assert r"# a\_b\_\*c\*" in text
     assert ModelCard(text).data.to_dict()["instance_prompt"] == "x`y|<b>: # z"
-    assert r"Begin the prompt with ``x`y\|<b>: # z``." in text
+    assert "Begin the prompt with ``x`y|<b>: # z``." in text
 
 
 def test_without_a_lora_file_it_says_what_to_do(tmp_path: Path) -> None:

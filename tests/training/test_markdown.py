@@ -52,7 +52,7 @@ def test_marks_of_markdown_lose_their_meaning_in_plain_text(value: object, shown
         ("", ""),
         ("`", "`` ` ``"),
         ("a``b", "```a``b```"),
-        ("{red|blue}", r"`{red\|blue}`"),  # a bar would end a table's cell
+        ("{red|blue}", "`{red|blue}`"),
         (True, "`True`"),
     ],
 )
@@ -62,6 +62,11 @@ def test_what_is_to_be_copied_stands_between_enough_backticks(value: object, sho
 
 def test_a_block_cannot_be_ended_by_what_is_in_it() -> None:
     assert markdown.block("x\n```\ny", "python") == "````python\nx\n```\ny\n````"
+
+
+def test_a_bar_does_not_end_a_tables_cell() -> None:
+    cells = [(markdown.code("{red|blue}"), markdown.plain("a|b"))]
+    assert markdown.table(("", ""), cells).endswith(r"| `{red\|blue}` | a\|b |")
 
 
 def test_a_table_and_a_picture() -> None:
