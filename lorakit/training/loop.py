@@ -241,5 +241,6 @@ def _enter_training(base: Base, parts: Modules, checkpointing: bool) -> None:
         if checkpointing:
             if part == "unet":
                 module.enable_gradient_checkpointing()
-            else:
-                module.gradient_checkpointing_enable()
+            else:  # transformers gives it another name in release 6
+                enable = getattr(module, "activation_checkpointing_enable", None)
+                (enable or module.gradient_checkpointing_enable)()
