@@ -286,8 +286,8 @@ def remove(project: Project, picture: Picture, reason: str) -> Path:
 
 
 def _free_place(path: Path) -> Path:
-    """`path`, or `path` with a number if a file of that stem is there: what goes along must not land
-    on another's caption or mask.
+    """`path`, or `path` with a number if a file of that stem is there: what goes along must not
+    land on another's caption or mask.
     """
     others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     taken = {Path(name.removesuffix(MASK)).stem for name in others}

@@ -47,11 +47,11 @@ def pixels(path: Path, placement: Placement, mirrored: bool = False) -> torch.Te
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 
-def key(path: Path, placement: Placement, vae_id: str, mirrored: bool = False) -> str:
+def key(path: Path, placement: Placement, vae_id: str) -> str:
     """The name of a picture's latents in the cache: of what is in the file, not of its name."""
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").digest()
-    place = f"{placement.resized}{placement.left},{placement.top}{placement.bucket}{mirrored}"
+    place = f"{placement.resized}{placement.left},{placement.top}{placement.bucket}"
     return hashlib.sha256(content + place.encode() + vae_id.encode() + VERSION.encode()).hexdigest()
 
 
@@ -82,13 +82,13 @@ def latents(
     is encoded alone, so that its neighbours change nothing. Raises DatasetError naming a picture
     whose latents are not finite.
     """
+    if not pictures:
+        return []  # and nothing in the store is out of date for that
     vae_id = vae_identity(vae)
     store = store.with_stem(f"{store.stem}-mirrored") if mirrored else store
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         paths = [picture.path for picture in pictures]
-        keys = list(
-            pool.map(lambda path, place: key(path, place, vae_id, mirrored), paths, placements)
-        )
+        keys = list(pool.map(lambda path, place: key(path, place, vae_id), paths, placements))
     packed.tidy(store, set(keys))
     known = packed.read(store, set(keys))
     missing = {k: i for i, k in enumerate(keys) if k not in known}

@@ -16,7 +16,7 @@ from ..dataset import Picture, broken, has_alpha, picture_size, read_caption, re
 from ..errors import DatasetError
 from ..progress import Progress, silent
 from ..project import Project
-from .captions import prior_caption, shown_caption
+from .captions import part, prior_caption, shown_caption
 from .config import CaptionSettings, DataSettings, SubsetSettings, TrainingSettings
 from .plan import Placement, Plan, Size, aim, make_plan, place_all
 from .subsets import Subset, subsets
@@ -199,20 +199,33 @@ def _cleared(picture: Picture, caption: str, activation_tag: str, settings: Capt
     ).lstrip(", ")
 
 
-def _check(examples: Sequence[Example], settings: DataSettings) -> None:
+def _check(examples: Sequence[Example], settings: TrainingSettings) -> None:
     """Raises DatasetError for what would make a run pointless."""
+    _check_masks([example.picture for example in examples], settings)
     if all(example.regularisation for example in examples):
         raise DatasetError(
             "Every picture is for regularisation; none is left to learn from. Take regularisation "
             "out of a [[subset]] in project.toml, or add pictures outside these folders."
         )
-    paths = [example.picture for example in examples]
-    if settings.mask == "files" and not any(picture.mask_path.exists() for picture in paths):
+    if settings.prior_weight and not settings.caption_prefix:
+        for example in examples:
+            kept = part(example.caption, settings, example.keep_tags).kept
+            if not kept and not example.regularisation:
+                raise DatasetError(
+                    f"prior_weight needs something to leave out, but nothing is kept at the start "
+                    f"of the caption of {example.picture.path}. Put the activation tag there, set "
+                    "keep_tags of its [[subset]] to at least 1, or set prior_weight to 0."
+                )
+
+
+def _check_masks(pictures: Sequence[Picture], settings: DataSettings) -> None:
+    """Raises DatasetError if there are to be masks and no picture has one."""
+    if settings.mask == "files" and not any(picture.mask_path.exists() for picture in pictures):
         raise DatasetError(
             f"mask is 'files', but there is no mask beside any picture; the first would be "
-            f"{paths[0].mask_path}. Make masks, or set mask to 'none'."
+            f"{pictures[0].mask_path}. Make masks, or set mask to 'none'."
         )
-    if settings.mask == "alpha" and not any(has_alpha(picture.path) for picture in paths):
+    if settings.mask == "alpha" and not any(has_alpha(picture.path) for picture in pictures):
         raise DatasetError(
             "mask is 'alpha', but no picture is transparent anywhere. Cut the character out, or "
             "set mask to 'none'."

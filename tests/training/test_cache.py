@@ -104,6 +104,8 @@ def test_a_picture_is_encoded_again_when_anything_changes_that_its_latents_come_
 
     assert (run(), run()) == (3, 0)
     assert (run(mirrored=True), run(mirrored=True), run()) == (3, 0, 0)
+    assert cache.latents([], [], base.vae, tmp_path / "x", mirrored=True) == []
+    assert run(mirrored=True) == 0
     noise((100, 120), 9).save(pictures[1].path)
     assert (run(), run()) == (1, 0)
     assert run(fit((100, 120), (64, 64))) == 3

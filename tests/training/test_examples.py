@@ -179,6 +179,22 @@ def test_what_is_wrong_is_said_with_the_name_of_what_it_is(
         read_examples(project, replace(SETTINGS, **changes))
 
 
+@pytest.mark.parametrize("spoil", [("a.txt", ""), ("a.txt", "||| smile"), ("3_hat/c.txt", "x")])
+def test_a_prior_needs_something_to_leave_out_of_every_caption(
+    project: Project, spoil: tuple[str, str]
+) -> None:
+    settings = replace(SETTINGS, prior_weight=1.0)
+    project.settings_file.write_text(SUBSETS.replace("keep_tags = 2", "keep_tags = 0"))
+    add(project, "3_hat/c.png", "astrid, hat ||| sky")
+    assert len(read_examples(project, settings, "astrid")) == 5
+    name, caption = spoil
+    (project.dataset / name).write_text(caption)
+    picture = name.replace("txt", "png")
+    with pytest.raises(DatasetError, match=f"nothing is kept at the start of .*{picture}. Put the"):
+        read_examples(project, settings, "astrid")
+    assert len(read_examples(project, replace(settings, caption_prefix="astrid"), "astrid")) == 5
+
+
 def test_one_mask_and_one_transparent_picture_are_enough(project: Project) -> None:
     Image.new("L", (64, 64)).save(project.dataset / "b.mask.png")
     Image.new("RGBA", (64, 64)).save(project.dataset / "a.png")
