@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from lorakit.training import adapter, preview
 from lorakit.training.base import DEMO, Base
-from lorakit.training.config import PreviewSettings
+from lorakit.training.config import AdapterSettings, PreviewSettings
 from lorakit.training.export import save_lora
 
 PROMPTS = ["astrid", "1girl, blue hair, smile"]
@@ -77,7 +77,7 @@ def diffusers_is_whole() -> bool:
 
 
 def test_diffusers_draws_what_lorakit_draws(base: Base, tmp_path: Path) -> None:
-    adapter.add_adapter(base.parts, 4, 2, seed=3)
+    adapter.add_adapter(base.parts, AdapterSettings(rank=4, alpha=2), seed=3)
     generator = torch.Generator().manual_seed(0)
     for module in base.parts.values():
         for parameter in adapter.trainable(module):

@@ -64,13 +64,13 @@ class AdapterSettings(SubjectSettings):
     )
     continue_from: str = setting(
         "",
-        "A LoRA file to go on from instead of starting from nothing; kind, ranks and alphas are "
-        "read from it",
+        "A LoRA file of any trainer to go on from instead of starting from nothing; kind, ranks, "
+        "alphas and DoRA are read from it",
         advanced=True,
     )
     dropout: float = setting(
         0.0,
-        "Share of values set to zero between the LoRA's two halves",
+        "Share of values set to zero between the LoRA's two halves in a step",
         low=0,
         high=0.9,
         advanced=True,
@@ -83,7 +83,8 @@ class AdapterSettings(SubjectSettings):
     )
     rank_stabilized: bool = setting(
         False,
-        "Strength is alpha / sqrt(rank) (rsLoRA): high ranks learn as fast as low ones",
+        "Strength is alpha / sqrt(rank) (rsLoRA): high ranks learn as fast as low ones; the file's "
+        "alpha says so to every reader",
         advanced=True,
     )
     lora_plus: float = setting(
@@ -96,14 +97,14 @@ class AdapterSettings(SubjectSettings):
     )
     dora: bool = setting(
         False,
-        "Train direction and size of weights apart (DoRA); slower, and only recent ComfyUI reads "
-        "such files as they were trained",
+        "Train direction and size of weights apart (DoRA, a size a column); slower. A1111, Forge, "
+        "ComfyUI and InvokeAI read such files, diffusers does not",
         advanced=True,
     )
     ema: float = setting(
         0.0,
         "Save a running average of the LoRA instead of its last state: share kept of the average "
-        "in each step, 0.99 is usual; 0 turns it off",
+        "in each step (less in the first ones), 0.99 is usual; 0 turns it off",
         low=0,
         high=0.9999,
         advanced=True,
