@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import project
 from .errors import SettingsError
+from .progress import TerminalProgress
 
 if TYPE_CHECKING:
     from .training.combine import Made
@@ -78,14 +79,16 @@ def _resize(options: argparse.Namespace) -> dict[str, Any]:
     goal = _goal(options)
     if goal is None:
         raise SettingsError("Say how small: --rank 8, or --keep 0.95, or both.")
-    return _made(resize_file(options.file.expanduser(), _output(options), goal, _dtype(options)))
+    source, target = options.file.expanduser(), options.output.expanduser()
+    return _made(resize_file(source, target, goal, _dtype(options), TerminalProgress()))
 
 
 def _merge(options: argparse.Namespace) -> dict[str, Any]:
     from .training.combine import merge_files
 
-    sources = [weighted(word) for word in options.files]
-    return _made(merge_files(sources, _output(options), _goal(options), _dtype(options)))
+    sources, target = [weighted(word) for word in options.files], options.output.expanduser()
+    progress = TerminalProgress()
+    return _made(merge_files(sources, target, _goal(options), _dtype(options), progress))
 
 
 def weighted(word: str) -> tuple[Path, float]:
@@ -114,10 +117,6 @@ def _goal(options: argparse.Namespace) -> Goal | None:
     unlimited = 1_000_000
     rank = options.rank or unlimited
     return Goal(rank, options.conv_rank or rank, 1.0 if options.keep is None else options.keep)
-
-
-def _output(options: argparse.Namespace) -> Path:
-    return options.output.expanduser()
 
 
 def _dtype(options: argparse.Namespace) -> Any:

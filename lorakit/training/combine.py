@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..errors import SettingsError
+from ..progress import Progress, silent
 from .base import build
 from .export import save_lora
 from .factors import Factors, Tensors, checked, dora_error, network_details, pack
@@ -50,13 +51,19 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-def resize_file(source: Path, target: Path, goal: Goal, dtype: torch.dtype | None = None) -> Made:
+def resize_file(
+    source: Path,
+    target: Path,
+    goal: Goal,
+    dtype: torch.dtype | None = None,
+    progress: Progress = silent,
+) -> Made:
     """Writes `source` (any tool's names) at a lower rank to `target` (kohya's names), in `dtype` or
     its own number format. Raises LoraFileError, SettingsError, SaveError.
     """
     check_target(target, [source])
     network, details = read(source)
-    reduced = resize(network, goal)
+    reduced = resize(network, goal, progress)
     if goal.energy >= 1 and all(f is reduced.network[name] for name, f in network.items()):
         highest = max(factors.rank for factors in network.values())
         raise SettingsError(
@@ -73,6 +80,7 @@ def merge_files(
     target: Path,
     goal: Goal | None = None,
     dtype: torch.dtype | None = None,
+    progress: Progress = silent,
 ) -> Made:
     """Writes the weighted sum of LoRA files (any tool's names) to `target` (kohya's names), then
     made smaller if there is a goal. Raises LoraFileError, SettingsError, SaveError.
@@ -86,7 +94,7 @@ def merge_files(
     check_target(target, [path for path, _ in sources])
     read_ones = [(path, weight, *read(path)) for path, weight in sources]
     merged = merge([(network, weight) for _, weight, network, _ in read_ones])
-    reduced = resize(merged, goal) if goal else Reduced(merged, {})
+    reduced = resize(merged, goal, progress) if goal else Reduced(merged, {})
     tensors = pack(reduced.network, dtype)
     origins = [(path.stem, weight, details) for path, weight, _, details in read_ones]
     details = merged_details(origins, tensors, target.stem)

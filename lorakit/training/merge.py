@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import LoraFileError
+from ..progress import Progress, silent, track
 from .factors import Factors
 
 Network = Mapping[str, Factors]
@@ -48,11 +49,12 @@ class Reduced:
         return sum(self.kept.values()) / len(self.kept) if self.kept else 1.0
 
 
-def resize(network: Network, goal: Goal) -> Reduced:
+def resize(network: Network, goal: Goal, progress: Progress = silent) -> Reduced:
     """Every module at the rank of the goal or below, the strength unchanged. What is small enough
     already stays as it is, to the bit.
     """
-    pairs = {name: reduce(f, goal.of(f), goal.energy) for name, f in network.items()}
+    modules = track(list(network.items()), "Making the LoRA smaller", progress)
+    pairs = {name: reduce(f, goal.of(f), goal.energy) for name, f in modules}
     return Reduced({n: f for n, (f, _) in pairs.items()}, {n: k for n, (_, k) in pairs.items()})
 
 

@@ -66,7 +66,13 @@ def test_what_is_small_enough_stays_as_it_is() -> None:
 
 
 def test_linear_layers_and_convolutions_have_their_own_goal() -> None:
-    reduced = merge.resize(modules(random_lora(0, rank=6), "a"), Goal(rank=2, conv_rank=5))
+    said: list[tuple[str, int, int]] = []
+    reduced = merge.resize(
+        modules(random_lora(0, rank=6), "a"),
+        Goal(rank=2, conv_rank=5),
+        lambda *now: said.append(now),
+    )
+    assert said[-1] == ("Making the LoRA smaller", 3, 3)
     ranks = {name: factors.rank for name, factors in reduced.network.items()}
     assert ranks == {LINEAR: 2, POINT: 2, CONV: 5}  # a 1x1 convolution counts as linear
     shares = list(reduced.kept.values())
