@@ -44,14 +44,15 @@ class Hub(ThreadingHTTPServer):
             return self.refuses, {"error": "no"}
         if path == "/api/repos/create":
             return self._create(json.loads(body))
-        if path == f"/api/models/{REPO}":
-            return 200, {"id": REPO, "private": self.private, "tags": [], "siblings": []}
+        if path in (f"/api/models/{REPO}", f"/api/models/{REPO}/revision/main"):
+            about = {"private": self.private, "tags": [], "siblings": [], "xetEnabled": False}
+            return 200, {"id": REPO, **about}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if path.endswith("/preupload/main"):
             names = [file["path"] for file in json.loads(body)["files"]]
-            about = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
-            return 200, {"files": [{"path": name, **about} for name in names]}
+            mode = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            return 200, {"files": [{"path": name, **mode} for name in names]}
         if path.endswith("/commit/main"):
             return self._commit([json.loads(line) for line in body.splitlines()])
         return 404, {"error": f"{path} is not spoken here"}
