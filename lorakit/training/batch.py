@@ -36,7 +36,7 @@ class Material:
 @dataclass(frozen=True)
 class Batch:
     """One batch: `x` (n, 4, h, w) scaled latents, `noise` alike, `t` (n,) timesteps, `time_ids`
-    (n, 6), `weight` (n,) of each picture, `mask` (n, 1, h, w) or None.
+    (n, 6), `weight` (n,) of each picture, `prior` (n,) of its prior, `mask` (n, 1, h, w) or None.
 
     Captions are `tokens` of both encoders, or `states`, what these made of them; with a prior there
     are 2 n of them: all captions, then all priors.
@@ -48,6 +48,7 @@ class Batch:
     t: torch.Tensor
     time_ids: torch.Tensor
     weight: torch.Tensor
+    prior: torch.Tensor
     mask: torch.Tensor | None
     tokens: Tokens | None
     states: Tokens | None
@@ -66,7 +67,7 @@ class Batch:
                 torch.cat([half[rows] for half in each.split(len(self))]) for each in pair
             )
 
-        values = ("x", "noise", "input_noise", "t", "time_ids", "weight")
+        values = ("x", "noise", "input_noise", "t", "time_ids", "weight", "prior")
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in values},
@@ -107,6 +108,7 @@ def make_batch(
         torch.tensor(
             [settings.regularisation_weight if e.regularisation else 1.0 for e in examples]
         ),
+        torch.tensor([0.0 if e.regularisation else settings.prior_weight for e in examples]),
         _masks([material.masks[i] for i in rows], turned, x),
         tokens,
         states,
@@ -161,9 +163,9 @@ def picture_losses(
     signal = kept[batch.t]
     wanted = objective.target(batch.x, batch.noise, signal, base.prediction)
     noisy = objective.add_noise(batch.x, batch.input_noise, signal)
-    weight = batch.weight * objective.weights(objective.snr(kept), settings, base.prediction)[
-        batch.t
-    ].to(batch.weight)
+    table = objective.weights(objective.snr(kept), settings, base.prediction)
+    each = table[batch.t].to(batch.weight)
+    weight = each * batch.weight
     threshold = objective.huber_thresholds(kept, settings)[batch.t]
     mask, count = batch.mask, len(batch)
     noisy, wanted, weight = noisy.to(device, base.unet.dtype), wanted.to(device), weight.to(device)
@@ -173,7 +175,7 @@ def picture_losses(
             held = _guess(base, noisy, t, _later(batch, count), time_ids, settings)
         noisy, t, time_ids = noisy.repeat(2, 1, 1, 1), t.repeat(2), time_ids.repeat(2, 1)
         wanted = torch.cat([wanted, held.to(wanted)])
-        weight = torch.cat([weight, settings.prior_weight * weight])
+        weight = torch.cat([weight, (each * batch.prior).to(device)])
         threshold = threshold.repeat(2)
         mask = None if mask is None else torch.cat([mask, torch.ones_like(mask)])
     guess = _guess(base, noisy, t, batch, time_ids, settings)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -37,7 +38,9 @@ def join() -> World:
         return World()
     from accelerate import PartialState  # reads the launcher's variables, starts gloo or nccl
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    # The others wait while the first encodes all pictures; ten thousand take longer than the half
+    # hour that torch would wait.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
     return World(state.process_index, state.num_processes)
 
 

@@ -133,7 +133,7 @@ def train_project(
     device, dtype, reason = choose_device(settings, world.rank)
     yield Planned(plan, device, dtype, reason)
     base = open_base(settings, dtype, device, progress)
-    for text in filter(None, [*base.notes, optim.departures(settings)]):
+    for text in base.notes:
         yield Note(text)
     in_order = learnt + [examples[i] for i in sorted(held)]
     run = Run(project, base, settings, plan, in_order, device, world)

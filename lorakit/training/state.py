@@ -46,7 +46,6 @@ FREE = {
     "wandb",
     "models_folder",
     "checkpointing",
-    "caption_variants",
 }
 
 
@@ -85,7 +84,7 @@ def _name(example: Example, dataset: Path) -> str:
 
 
 def digest(example: Example) -> str:
-    """Sixteen hex digits that change with a picture, its caption or how it is shown."""
+    """Sixteen hex digits that change with a picture, its mask, its caption or how it is shown."""
     how = (
         example.caption,
         example.placement,
@@ -94,7 +93,9 @@ def digest(example: Example) -> str:
         example.flip,
         example.regularisation,
     )
-    return hashlib.sha256(example.picture.path.read_bytes() + repr(how).encode()).hexdigest()[:16]
+    files = [example.picture.path, example.picture.mask_path]
+    content = b"".join(path.read_bytes() for path in files if path.exists())
+    return hashlib.sha256(content + repr(how).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..colab import gpu
 from ..errors import DatasetError, LorakitError
 from ..project import Project
 from ..training.config import PreviewSettings, TrainingSettings
+from ..training.config.optimizer import departures, recommended
 from ..training.examples import Survey, survey
 from ..training.plan import Plan
 from . import red
@@ -36,7 +37,11 @@ class TrainerForm(W.VBox):
         ).add_class("lk-aim")
         self.aim.on_click(lambda _: self._aim())
         aiming = W.HBox([self.aim, self.steps, W.Label("steps")], layout={"margin": INDENT})
-        self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming])
+        self.advice = W.HTML().add_class("lk-advice")
+        self.use = W.Button(description="Use these", icon="check").add_class("lk-use-advice")
+        self.use.on_click(lambda _: self._use_advice())
+        self.advising = W.HBox([self.advice, self.use], layout={"margin": INDENT})
+        self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming, self.advising])
         self.training.observe(lambda _: self._show_plan(), "settings")
         self.preview = Form(project, PreviewSettings)
         super().__init__([self.training, folded("Previews", self.preview)])
@@ -59,6 +64,23 @@ class TrainerForm(W.VBox):
             self.line.value = f"<b>{escape(self.plan.sentence(self.seconds_per_step))}</b>"
         except LorakitError as error:
             self.line.value = red(str(error))
+
+        self._show_advice()
+
+    def _show_advice(self) -> None:
+        """What is recommended for the optimiser, where the settings differ; the embedded base is
+        far smaller than what that is said of.
+        """
+        settings = self.training.settings
+        self.advice.value = escape(departures(settings))
+        wanted = self.advice.value and settings.base_model != "demo"
+        self.advising.layout.display = None if wanted else "none"
+
+    def _use_advice(self) -> None:
+        settings = self.training.settings
+        values = recommended(settings.optimizer)
+        off = {name for name in values if name.endswith("_lr") and not getattr(settings, name)}
+        self.training.fill(**{k: v for k, v in values.items() if k not in off})
 
     def _aim(self) -> None:
         if self.survey and self.steps.value > 0:

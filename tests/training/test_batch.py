@@ -61,9 +61,10 @@ def test_before_the_first_step_the_base_is_its_own_prior(base: Base) -> None:
 def test_a_lora_that_changes_prompts_without_the_activation_tag_pays_for_it(base: Base) -> None:
     shaken(base)
     made = material(example("astrid, smile"), example("astrid, horns"))
-    batch = batch_of(base, made, replace(SETTINGS, prior_weight=1.0))
-    once = losses(base, batch, replace(SETTINGS, prior_weight=1.0))[2:]
-    twice = losses(base, batch, replace(SETTINGS, prior_weight=2.0))[2:]
+    once, twice = (
+        losses(base, batch_of(base, made, settings), settings)[2:]
+        for settings in (replace(SETTINGS, prior_weight=1.0), replace(SETTINGS, prior_weight=2.0))
+    )
     assert (once > 0.001).all()
     assert torch.allclose(2 * once, twice, rtol=1e-4)
     for module in base.parts.values():
@@ -106,6 +107,14 @@ def test_regularisation_pictures_weigh_what_the_setting_says(base: Base) -> None
     assert batch.weight.tolist() == [1.0, 0.25]
     heavy = losses(base, replace(batch, weight=torch.ones(2)), settings)
     assert torch.allclose(losses(base, batch, settings), heavy * batch.weight)
+
+
+def test_regularisation_pictures_have_no_prior_they_are_one(base: Base) -> None:
+    shaken(base)
+    settings = replace(SETTINGS, prior_weight=1.0)
+    made = material(example("astrid, smile"), example("1girl, smile", regularisation=True))
+    each = losses(base, batch_of(base, made, settings), settings)
+    assert each[2] > 0 and each[3] == 0
 
 
 def test_what_the_mask_hides_does_not_change_the_loss(base: Base) -> None:

@@ -288,7 +288,8 @@ def test_checkpointing_is_turned_on_where_there_is_a_gpu(base: Base) -> None:
     loop._enter_training(base, parts, False)
     assert not base.unet.is_gradient_checkpointing
     loop._enter_training(base, parts, True)
-    assert base.unet.is_gradient_checkpointing and base.encoders[0].is_gradient_checkpointing
+    assert base.unet.is_gradient_checkpointing
+    assert any(getattr(m, "gradient_checkpointing", False) for m in base.encoders[0].modules())
 
 
 def test_downloads_go_where_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
