@@ -53,8 +53,8 @@ def card_text(card: Card) -> str:
         _usage(card),
         "### In diffusers",
         block(_diffusers(card), "python"),
-        "(With transformers 5.6 or newer this takes diffusers 0.41 or newer, if the LoRA has a part "
-        "for the first text encoder.)",
+        "(With transformers 5.6 or newer this takes diffusers 0.41 or newer, if the LoRA has a "
+        "part for the first text encoder.)",
         "## How it was made",
         table(("", ""), [(plain(name), plain(value)) for name, value in card.numbers.items()]),
         table(("setting", "value", "meaning"), _settings(card.settings)),
