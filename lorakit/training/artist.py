@@ -14,7 +14,7 @@ from ..progress import Progress
 from ..project import Project
 from .base import Base
 from .config import PreviewSettings, TrainingSettings
-from .preview import Prompt, draw, prompts, save_picture
+from .preview import Prompt, draw, parameters, prompts, save_picture
 
 Score = Callable[[Sequence[Image.Image]], float]
 
@@ -51,8 +51,9 @@ class Artist:
             return
         with evaluating(self.base):
             pictures = draw(self.base, self.wanted, self.settings, self.size, self.progress)
-        for number, picture in enumerate(pictures):
-            save_picture(picture, self._path(name, number))
+        for number, (picture, prompt) in enumerate(zip(pictures, self.wanted, strict=True)):
+            text = parameters(prompt, self.settings, self.size)
+            save_picture(picture, self._path(name, number), text)
         yield self._scored(epoch, step, pictures)
 
     def first(self) -> Iterator[Previews]:

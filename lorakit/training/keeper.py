@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import adapter, export, provenance, state
+from . import adapter, export, metadata, state
+from .artist import Previews
 from .loop import Learning, Modules
-from .provenance import Moment, Provenance
+from .provenance import Moment, Provenance, cover
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ class Keeper:
         """`name-step00000500.safetensors`."""
         return self._numbered(f"{self.name}-step{self.learning.step:08d}", epoch)
 
-    def save_final(self, epoch: int) -> Saved:
-        """`name.safetensors`, and if wanted the same under diffusers' names."""
-        saved = self._save(self.name, epoch)
+    def save_final(self, epoch: int, previews: Previews | None) -> Saved:
+        """`name.safetensors`, and if wanted the same under diffusers' names; both with the likeness
+        and a picture of the last previews.
+        """
+        saved = self._save(self.name, epoch, previews)
         if self.origin.settings.save_diffusers:
-            self._save(f"{self.name}-diffusers", epoch, diffusers=True)
+            self._save(f"{self.name}-diffusers", epoch, previews, diffusers=True)
         return saved
 
     def save_state(self, notes: dict[str, Any] | None = None) -> None:
@@ -77,12 +80,17 @@ class Keeper:
             delete(self.output / self.kept.pop(0))
         return saved
 
-    def _save(self, name: str, epoch: int, diffusers: bool = False) -> Saved:
+    def _save(
+        self, name: str, epoch: int, previews: Previews | None = None, diffusers: bool = False
+    ) -> Saved:
         dtype = export.DTYPES[self.origin.settings.save_precision]
         with self.learning.shown():
             tensors = adapter.tensors(self.learning.parts, dtype)
-        step = self.learning.step
-        details = provenance.metadata(self.origin, Moment(name, epoch, step, clock()), tensors)
+        step, likeness = self.learning.step, previews.likeness if previews else None
+        moment = Moment(name, epoch, step, clock(), likeness)
+        details = metadata.metadata(self.origin, moment, tensors)
+        if previews and previews.pictures:
+            details |= cover(previews.pictures[0])
         path = self.output / f"{name}.safetensors"
         if diffusers:
             export.save_diffusers(path, tensors, details, self.parts)

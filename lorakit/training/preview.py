@@ -14,6 +14,7 @@ import diffusers
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from ..errors import SettingsError
 from ..files import write_safely
@@ -231,6 +232,22 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
     return "\n".join(lines[:7])
 
 
-def save_picture(picture: Image.Image, path: Path) -> Path:
-    """Writes a PNG or JPEG safely."""
-    return write_safely(path, lambda temporary: picture.save(temporary, quality=92))
+def parameters(prompt: Prompt, settings: PreviewSettings, size: tuple[int, int]) -> str:
+    """How a preview was drawn, as A1111 and those that read its pictures write it."""
+    negative = prompt.negative or settings.negative
+    lines = [prompt.text, *([f"Negative prompt: {negative}"] if negative else [])]
+    lines.append(
+        f"Steps: {settings.steps}, Sampler: {settings.sampler}, CFG scale: {settings.cfg:g}, "
+        f"Seed: {prompt.seed}, Size: {size[0]}x{size[1]}"
+    )
+    return "\n".join(lines)
+
+
+def save_picture(picture: Image.Image, path: Path, text: str = "") -> Path:
+    """Writes a PNG or JPEG safely; a PNG keeps `text` under 'parameters', as A1111's do."""
+    details = PngInfo()
+    if text:
+        details.add_itxt("parameters", text)
+    return write_safely(
+        path, lambda temporary: picture.save(temporary, quality=92, pnginfo=details)
+    )

@@ -19,7 +19,6 @@ from ..project import Project
 from .base import Base
 from .config import TrainingSettings
 from .examples import Example
-from .factors import Tensors
 from .plan import Plan
 
 SECRET = re.compile(r"(?i)([?&](?:access_token|api_key|apikey|key|token)=)[^&\s\"'\\]+")
@@ -86,13 +85,6 @@ def provenance(
         precision=base.unet.dtype,
         started=started,
     )
-
-
-def metadata(origin: Provenance, moment: Moment, tensors: Tensors) -> dict[str, str]:
-    """metadata.metadata, until keeper.py calls that; to be deleted then."""
-    from . import metadata as written
-
-    return written.metadata(origin, moment, tensors)
 
 
 def redacted(text: str) -> str:

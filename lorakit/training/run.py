@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -168,6 +168,7 @@ class Run:
     learning: Learning = field(init=False)
     keeper: Keeper = field(init=False)
     resumed: bool = False
+    drawn: Previews | None = None  # the last previews of this run
 
     @property
     def held(self) -> range:
@@ -205,10 +206,11 @@ class Run:
             activation_tag,
             notes.get("started", clock()),
         )
+        used = type(self.learning.optimizer).__name__  # not always the one asked for
         self.keeper = Keeper(
             self.project.output,
             self.project.name,
-            origin,
+            replace(origin, optimizer=used),
             self.learning,
             self.base.parts,
             who,
@@ -291,7 +293,8 @@ class Run:
 
     def _draw(self, artist: Artist, epoch: int, step: int, name: str) -> Iterator[Previews]:
         with self.learning.shown():
-            yield from artist.draw(epoch, step, name)
+            for self.drawn in artist.draw(epoch, step, name):
+                yield self.drawn
 
     def _validated(self, epoch: int) -> Iterator[Validated]:
         if self.held:
@@ -306,7 +309,7 @@ class Run:
         step = self.learning.step
         if self.world.main:
             epoch = step // self.plan.steps_per_epoch if stopped else self.plan.epochs
-            saved = self.keeper.save_final(epoch)
+            saved = self.keeper.save_final(epoch, self.drawn)
             if self.learning.whole:
                 self.keeper.save_state()
             yield saved

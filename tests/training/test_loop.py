@@ -142,3 +142,8 @@ def test_nothing_to_train_is_said_by_the_settings() -> None:
 def test_a_prior_without_kept_tags_is_refused_because_it_would_forbid_all_learning() -> None:
     with pytest.raises(SettingsError, match="prior_weight needs keep_tags of at least 1"):
         TrainingSettings(prior_weight=1.0, keep_tags=0)
+
+
+def test_a_dora_under_diffusers_names_is_refused_before_training() -> None:
+    with pytest.raises(SettingsError, match="diffusers' names have no place for a DoRA"):
+        TrainingSettings(dora=True, save_diffusers=True)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lorakit.errors import SettingsError
 from lorakit.training.config import PreviewSettings
 from lorakit.training.config.preview import SAMPLERS
-from lorakit.training.preview import Prompt, evenly, make_sampler, prompts, read_prompts
+from lorakit.training.preview import (
+    Prompt,
+    evenly,
+    make_sampler,
+    parameters,
+    prompts,
+    read_prompts,
+    save_picture,
+)
 
 SDXL = {
     "beta_start": 0.00085,
@@ -79,3 +88,14 @@ def test_every_sampler_keeps_the_base_model_s_schedule_and_prediction(name: str)
     assert sampler.config.rescale_betas_zero_snr is True
     sampler.set_timesteps(5)
     assert len(sampler.timesteps) == 5
+
+
+def test_a_saved_preview_says_how_it_was_drawn_as_a1111_does(tmp_path: Path) -> None:
+    settings = PreviewSettings(steps=30, cfg=4.0, negative="blurry")
+    text = parameters(Prompt("astrid, été", 7), settings, (128, 96))
+    path = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", text)
+    with Image.open(path) as picture:
+        assert picture.info["parameters"] == (
+            "astrid, été\nNegative prompt: blurry\n"
+            "Steps: 30, Sampler: euler_a, CFG scale: 4, Seed: 7, Size: 128x96"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...errors import SettingsError
 from .adapter import AdapterSettings
 from .base import BaseSettings
 from .captions import CaptionSettings
@@ -42,3 +43,11 @@ class TrainingSettings(  # a dataclass lists the fields of its last parent first
     BaseSettings,
 ):
     """What is trained on, how long, and how."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dora and self.save_diffusers:
+            raise SettingsError(
+                "training: save_diffusers is on, but diffusers' names have no place for a DoRA. "
+                "Turn save_diffusers or dora off."
+            )
