@@ -32,10 +32,11 @@ def answer(base: Base) -> torch.Tensor:
     )
     config = base.unet.config
     pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    dtype = base.unet.dtype
     conditions = {
-        "text_embeds": torch.randn(2, pooled, generator=generator),
+        "text_embeds": torch.randn(2, pooled, generator=generator).to(dtype),
         "time_ids": torch.tensor([[128.0, 96, 0, 8, 128, 96]] * 2),
     }
-    noise = torch.randn(2, 4, 16, 12, generator=generator)
+    noise = torch.randn(2, 4, 16, 12, generator=generator).to(dtype)
     hidden = torch.cat([first, second], dim=-1)
     return base.unet(noise, torch.tensor([500, 20]), hidden, added_cond_kwargs=conditions).sample

@@ -135,6 +135,43 @@ def test_every_weight_of_a_trained_adapter_gets_a_gradient(
     assert all("layers.2." in name or "layers.1." in name for name in silent)
 
 
+@every_kind
+@pytest.mark.parametrize("autocast", [False, True], ids=["as it is", "under autocast"])
+def test_a_base_in_half_precision_answers_nearly_as_the_one_in_full(
+    base: Base, settings: AdapterSettings, autocast: bool
+) -> None:
+    before = answer(base)
+    full = answer(shaken(base, settings))
+    half = shaken(load_base("demo", torch.bfloat16), settings)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        said = answer(half)
+    assert said.dtype == torch.bfloat16
+    assert (said.float() - full).abs().mean() < 0.3 * (before - full).abs().mean()
+
+
+def test_dropout_leaves_the_same_out_when_checkpointing_computes_a_part_twice(
+    base: Base,
+) -> None:
+    settings = AdapterSettings(
+        rank=4, alpha=2, kind="locon", dropout=0.2, rank_dropout=0.2, module_dropout=0.2
+    )
+    shaken(base, settings)
+    gradients = []
+    for checkpointing in (False, True):
+        for module in base.parts.values():
+            module.train()
+        if checkpointing:
+            base.unet.enable_gradient_checkpointing()
+        torch.manual_seed(0)
+        answer.__wrapped__(base).square().mean().backward()
+        weights = adapter.trainable(base.unet)
+        gradients.append([weight.grad.clone() for weight in weights])
+        base.unet.zero_grad()
+    for once, twice in zip(*gradients, strict=True):
+        torch.testing.assert_close(once, twice)
+    assert all(any(g.any() for g in half) for half in (gradients[0][::2], gradients[0][1::2]))
+
+
 def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(base: Base) -> None:
     adapter.add_adapter(base.parts, LORA, seed=3)
     first = adapter.state(base.parts)

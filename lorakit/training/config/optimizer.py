@@ -56,7 +56,7 @@ def _advice(unet: float, text: float, schedule: str, decay: float, **more: Any) 
 
 
 # Learning rates stand to AdamW's as they do on the embedded base. Those that find their own rate
-# start at a millionth, which bf16 would mostly round away.
+# start at a millionth, which the rounding of bf16 would drown.
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "AdamW8bit": _advice(3e-4, 6e-5, "cosine", 0.01),
     "AdamW": _advice(3e-4, 6e-5, "cosine", 0.01),
