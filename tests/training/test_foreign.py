@@ -305,6 +305,30 @@ def test_names_seen_in_the_wild_are_known(base: Base, name: str, spot: tuple[str
     assert (part, path.removeprefix("text_model.")) == spot
 
 
+@pytest.mark.parametrize(
+    ("key", "meaning"),
+    [
+        ("lora_unet_out_2.lora_down.weight", ("lora_unet_out_2", "down")),
+        ("unet.conv_out.lora_B.weight", ("unet.conv_out", "up")),
+        ("unet.conv_out.lora_A.default.weight", ("unet.conv_out", "down")),
+        ("base_model.model.conv_out.lora_A.default_0.weight", ("conv_out", "down")),
+        ("unet.conv_out.lora.up.weight", ("unet.conv_out", "up")),
+        ("unet.a.attn1.processor.to_q_lora.down.weight", ("unet.a.attn1.to_q", "down")),
+        ("text_encoder.q_proj.lora_linear_layer.up.weight", ("text_encoder.q_proj", "up")),
+        ("lora_unet_out_2.alpha", ("lora_unet_out_2", "alpha")),
+        ("lora_unet_out_2.dora_scale", ("lora_unet_out_2", "dora_scale")),
+        ("lora_unet_out_2.magnitude", ("lora_unet_out_2", "dora_scale")),  # ai-toolkit
+        ("unet.conv_out.lora_magnitude_vector", ("unet.conv_out", "dora_scale")),
+        ("unet.conv_out.lora_magnitude_vector.default.weight", ("unet.conv_out", "dora_scale")),
+        ("unet.conv_out.weight", ("unet.conv_out.weight", "")),
+    ],
+)
+def test_a_tensors_name_says_its_module_and_what_it_is_to_it(
+    key: str, meaning: tuple[str, str]
+) -> None:
+    assert foreign.role(key) == meaning
+
+
 def test_no_name_means_two_modules(base: Base) -> None:
     seen: dict[str, tuple[str, str]] = {}
     for part, module in base.parts.items():
