@@ -16,7 +16,7 @@ from safetensors.torch import save
 from ..errors import LoraFileError, SaveError
 from ..files import write_safely
 from .factors import Factors, Tensors, finite, modules
-from .names import kohya_name
+from .names import kohya_name, with_text_model
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DIFFUSERS = {"unet": "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
@@ -86,9 +86,8 @@ def diffusers_paths(parts: Modules) -> dict[str, str]:
     for part, module in parts.items():
         for path, _ in module.named_modules():
             with contextlib.suppress(KeyError):  # what no LoRA file has a name for
-                level = part != "unet" and not path.startswith("text_model")
-                name = f"{DIFFUSERS[part]}.{'text_model.' if level else ''}{path}"
-                found[kohya_name(part, path)] = name
+                level = path if part == "unet" else with_text_model(path)
+                found[kohya_name(part, path)] = f"{DIFFUSERS[part]}.{level}"
     return found
 
 

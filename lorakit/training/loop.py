@@ -83,11 +83,7 @@ class Learning:
 
 def trained_parts(base: Base, settings: AdapterSettings) -> dict[str, torch.nn.Module]:
     """The parts that get a LoRA: those whose learning rate is not 0."""
-    rates = {
-        "unet": settings.unet_lr,
-        "te1": settings.text_encoder_lr,
-        "te2": settings.text_encoder_2_lr,
-    }
+    rates = adapter.learning_rates(settings)
     return {part: module for part, module in base.parts.items() if rates[part]}
 
 
@@ -241,6 +237,7 @@ def _enter_training(base: Base, parts: Modules, checkpointing: bool) -> None:
         if checkpointing:
             if part == "unet":
                 module.enable_gradient_checkpointing()
-            else:  # transformers gives it another name in release 6
-                enable = getattr(module, "activation_checkpointing_enable", None)
-                (enable or module.gradient_checkpointing_enable)()
+            elif hasattr(module, "activation_checkpointing_enable"):  # its name from release 6 on
+                module.activation_checkpointing_enable()
+            else:  # re-entrant, which transformers 4 takes by itself, no gradient comes through
+                module.gradient_checkpointing_enable({"use_reentrant": False})

@@ -115,6 +115,25 @@ def test_the_norm_of_what_a_module_adds_stays_below_the_limit(base: Base) -> Non
             assert float(added.detach().norm() * layer.scaling[adapter.NAME]) < 0.0101
 
 
+def test_checkpointing_changes_no_gradient_of_any_part(base: Base) -> None:
+    """transformers 4 once let none through to the text encoders, and nothing said so."""
+    adapter.add_adapter(base.parts, SETTINGS, seed=1)
+    tokens = torch.randint(0, 49000, (1, 77), generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for checkpointing in (False, True):
+        loop._enter_training(base, base.parts, checkpointing)
+        for encoder in base.encoders:
+            encoder(tokens, output_hidden_states=True).hidden_states[-2].pow(2).sum().backward()
+        found = [p.grad for e in base.encoders for p in adapter.trainable(e) if p.grad is not None]
+        gradients.append([g.clone() for g in found])
+        for encoder in base.encoders:
+            encoder.zero_grad()
+    assert len(gradients[0]) == len(gradients[1]) > 40
+    assert any(g.abs().sum() > 0 for g in gradients[1])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        assert torch.allclose(plain, checkpointed)
+
+
 def learning_of(losses: list[float]) -> loop.Learning:
     learning = loop.Learning({}, None, None, None)  # type: ignore[arg-type]
     for i, loss in enumerate(losses):
