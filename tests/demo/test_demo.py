@@ -14,7 +14,7 @@ from PIL import Image
 from lorakit.dataset import removals
 from lorakit.demo.run import run_demo
 from lorakit.project import find
-from lorakit.training import loop
+from lorakit.training import optim
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_the_wild_pictures_are_swept_before_training(tmp_path: Path) -> None:
 def test_with_a_learning_rate_of_nothing_the_likeness_stays_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "rate_factor", lambda *_: 0.0)
+    monkeypatch.setattr(optim, "rate_factor", lambda *_: 0.0)
     quick = {"repeats": 1, "epochs": 2}
     summary = run_demo(tmp_path / "demo", changes=lambda settings: replace(settings, **quick))
     assert summary.steps > 5

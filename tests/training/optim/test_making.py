@@ -115,9 +115,9 @@ def test_no_arguments_are_always_right(optimizer: str) -> None:
     [
         ("AdamW", "", "betas", (0.9, 0.99)),
         ("AdamW", "betas=0.8,0.9", "betas", (0.8, 0.9)),
-        ("Prodigy", "", "bias_correction", True),
+        ("Prodigy", "", "safeguard_warmup", True),
         ("Prodigy", "d_coef=2", "d_coef", 2),
-        ("Prodigy", "use_bias_correction=false", "bias_correction", False),
+        ("Prodigy", "use_bias_correction=true", "bias_correction", True),
         ("Prodigy", "decouple=false", "weight_decouple", False),
         ("ProdigyPlusScheduleFree", "use_bias_correction=true", "use_bias_correction", True),
         ("ProdigyPlusScheduleFree", "d_coef=0.5", "d_coef", 0.5),
@@ -229,7 +229,7 @@ def test_the_defaults_are_what_is_recommended_for_the_default_optimiser() -> Non
 
 def test_settings_that_do_not_suit_the_optimiser_are_named_in_one_sentence() -> None:
     assert departures(TrainingSettings(optimizer="Prodigy", text_encoder_2_lr=0)) == (
-        "Recommended for Prodigy: unet_lr 1 (now 0.0003), text_encoder_lr 0.2 (now 6e-05)."
+        "Recommended for Prodigy: unet_lr 1 (now 0.0003), text_encoder_lr 0.5 (now 6e-05)."
     )
     assert departures(TrainingSettings(optimizer="AdamW", schedule="rex")) == (
         "Recommended for AdamW: schedule cosine (now rex)."

@@ -43,7 +43,10 @@ def test_weight_decay_pulls_each_part_to_zero_at_its_own_rate(name: str) -> None
     finds_its_rate = name in (*ONE_DISTANCE, "ProdigyPlusScheduleFree")
     unet = 1.0 if finds_its_rate else 1e-3
     changes: dict[str, Any] = {"unet_lr": unet, "text_encoder_lr": 0.2 * unet}
-    if name == "DAdaptAdam":  # such a slope has no bottom, so the distance to it has no bounds
+    if name in (
+        "DAdaptAdam",
+        "Prodigy",
+    ):  # such a slope has no bottom, so the distance to it has no bounds
         changes["optimizer_arguments"] = "growth_rate=1.1 d0=1e-4"
     dice = torch.Generator().manual_seed(3)
     directions = [torch.randn(w.shape, generator=dice) for w in weights()]
@@ -131,7 +134,7 @@ def test_groups_with_rates_of_their_own_learn_as_if_their_weights_were_written_i
         loss([w * s for w, s in zip(theirs, UNITS, strict=True)], aims()).backward()
         plain.step()
         plain.zero_grad()
-    assert plain.param_groups[0]["d"] > 1e-5, "it found a rate"
+    assert plain.param_groups[0]["d"] > 2e-5, "it found a rate"
     assert optimizer.param_groups[0]["d"] == pytest.approx(plain.param_groups[0]["d"], rel=1e-3)
     for ours, other, unit in zip(values, theirs, UNITS, strict=True):
         assert torch.allclose(ours, other * unit, rtol=1e-3, atol=1e-5)
@@ -139,7 +142,7 @@ def test_groups_with_rates_of_their_own_learn_as_if_their_weights_were_written_i
 
 UNITS = (1.0, 1.0, 0.2, 0.2)
 ARGUMENTS_OF = {
-    "Prodigy": ("betas", "bias_correction", "safeguard_warmup"),
+    "Prodigy": ("betas", "d0", "safeguard_warmup"),
     "DAdaptAdam": ("betas", "weight_decouple"),
     "DAdaptLion": ("betas", "weight_decouple"),
 }
@@ -177,7 +180,7 @@ def test_the_rate_that_is_logged_is_the_one_the_weights_move_at() -> None:
     values, settings = weights(), settings_for("Prodigy", schedule="constant")
     optimizer = learner(values, settings)
     go(optimizer, values, settings, range(100), of=100)
-    assert effective_rate(optimizer) == optimizer.param_groups[0]["d"] > 1e-5
+    assert effective_rate(optimizer) == optimizer.param_groups[0]["d"] > 2e-5
     plain = learner(weights(), settings_for("AdamW"))
     assert effective_rate(plain) == settings_for("AdamW").unet_lr
 
