@@ -1,5 +1,5 @@
 """The same jobs without a notebook: `python -m lorakit demo | init | tag | plan | train | preview |
-inspect`.
+inspect | resize | merge | card | upload` (the last four are in commands.py).
 
 Exit codes: 0 done, 2 something is wrong with the input (one sentence says what), 130 interrupted.
 """
@@ -12,11 +12,12 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from . import __version__, dataset, project, settings
+from . import commands as commands_about_files
 from .errors import DatasetError, LorakitError
 from .progress import TerminalProgress
 
@@ -40,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lorakit: interrupted; what was finished is on disk.", file=sys.stderr)
         return 130
-    print(
-        json.dumps(result, ensure_ascii=False, default=str) if options.json else result.pop("text")
-    )
+    if result:
+        print(
+            json.dumps(result, ensure_ascii=False, default=str)
+            if options.json
+            else result.pop("text")
+        )
     return 0
 
 
@@ -130,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
 
     inspect = add("inspect", _inspect, "Say what is in a LoRA file or a base checkpoint.", "")
     inspect.add_argument("file", type=Path, help="a .safetensors file")
+    commands_about_files.register(add)
     return top
 
 
@@ -189,12 +194,16 @@ def _init(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _copy_pictures(source: Path, target: Path) -> int:
-    """Copies pictures and captions side by side into `target`, never over a file that is there."""
+    """Copies pictures with captions and masks into `target`, folders and all, never over a file
+    that is there.
+    """
     found = dataset.scan(source)
     for picture in found:
-        for path in (picture.path, picture.caption_path):
-            if path.exists() and not (target / path.name).exists():
-                shutil.copy2(path, target / path.name)
+        for path in (picture.path, picture.caption_path, picture.mask_path):
+            copy = target / path.relative_to(source)
+            if path.exists() and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
     return len(found)
 
 
@@ -212,25 +221,23 @@ def _tag(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
-    from dataclasses import replace
-
     from .training.config import TrainingSettings
-    from .training.plan import aim
-    from .training.run import plan_project
+    from .training.examples import survey
 
     here = project.existing(options.project)
     chosen = settings.changed(here.load(TrainingSettings), options.set)
-    plan = plan_project(here, chosen)
+    found = survey(here)
     if options.aim:
-        plan = aim(plan, options.aim)
-        here.save(replace(chosen, repeats=plan.repeats, epochs=plan.epochs))
+        chosen = found.aim(chosen, options.aim)
+        here.save(chosen)
+    plan = found.plan(chosen)
     buckets = {f"{w}x{h}": count for (w, h), count in plan.buckets.items()}
     rows = "\n".join(f"  {size:>9}: {count} pictures" for size, count in buckets.items())
     return {
         "text": f"{plan.sentence()}\n{rows}",
         "steps": plan.steps,
         "steps_per_epoch": plan.steps_per_epoch,
-        "repeats": plan.repeats,
+        "repeats": chosen.repeats,
         "epochs": plan.epochs,
         "batch_size": plan.batch_size,
         "buckets": buckets,
@@ -240,38 +247,63 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
 def _train(options: argparse.Namespace) -> dict[str, Any]:
     from .tagging.captions import TaggingSettings
     from .tagging.likeness import scorer
-    from .training import run
+    from .training import parallel, run
     from .training.config import PreviewSettings, TrainingSettings
 
     here = project.existing(options.project)
-    chosen, tagging = (
-        settings.changed(here.load(TrainingSettings), options.set),
-        here.load(TaggingSettings),
-    )
-    progress, result = TerminalProgress(), {}
-    for event in run.train_project(
+    chosen = _confirmed(here, settings.changed(here.load(TrainingSettings), options.set))
+    tagging, progress = here.load(TaggingSettings), TerminalProgress()
+    events = run.train_project(
         here, chosen, here.load(PreviewSettings), tagging.activation_tag, progress, scorer(tagging)
-    ):
-        if isinstance(event, run.Planned):
-            print(f"{event.plan.sentence()}\n{event.reason}", file=sys.stderr)
-        elif isinstance(event, run.StepDone):
-            progress(
-                f"Training, loss {event.loss:.3f}" if sys.stderr.isatty() else "Training",
-                event.step,
-                event.steps,
-            )
-        elif isinstance(event, run.Previews) and event.likeness is not None:
-            print(f"\nLikeness after epoch {event.epoch}: {event.likeness:.2f}", file=sys.stderr)
-            result["likeness"] = event.likeness
-        elif isinstance(event, run.Finished):
-            result |= asdict(event)
+    )
+    if not parallel.join().main:  # one of `accelerate launch`'s others: works, but says nothing
+        for _ in events:
+            pass
+        return {}
+    result: dict[str, Any] = {}
+    for event in events:
+        result |= _told(event, progress)
     return {"text": f"LoRA file: {result['lora_file']}", **result}
+
+
+def _confirmed(here: project.Project, chosen: Any) -> Any:
+    """The settings; a person at a terminal is asked whether a very long run is meant."""
+    from .training.examples import plan_project
+
+    steps = plan_project(here, chosen).steps
+    if steps > chosen.most_steps and sys.stdin.isatty():
+        print(f"This plan has {steps:,} steps; about 450 are right for most characters.")
+        if input("Train all of them? [y/N] ").strip().lower() in ("y", "yes"):
+            return replace(chosen, most_steps=steps)
+    return chosen
+
+
+def _told(event: Any, progress: TerminalProgress) -> dict[str, Any]:
+    """Says on the terminal what happened in a run; what of it belongs to the command's result."""
+    from .training import run
+
+    if isinstance(event, run.Planned):
+        print(f"{event.plan.sentence()}\n{event.reason}", file=sys.stderr)
+    elif isinstance(event, run.Note):
+        print(event.text, file=sys.stderr)
+    elif isinstance(event, run.StepDone):
+        shown = f"Training, loss {event.loss:.3f}" if sys.stderr.isatty() else "Training"
+        progress(shown, event.step, event.steps)
+    elif isinstance(event, run.Validated):
+        print(f"\nValidation loss after epoch {event.epoch}: {event.loss:.4f}", file=sys.stderr)
+        return {"validation": event.loss}
+    elif isinstance(event, run.Previews) and event.likeness is not None:
+        print(f"\nLikeness after epoch {event.epoch}: {event.likeness:.2f}", file=sys.stderr)
+        return {"likeness": event.likeness}
+    elif isinstance(event, run.Finished):
+        return asdict(event)
+    return {}
 
 
 def _preview(options: argparse.Namespace) -> dict[str, Any]:
     from .tagging.captions import TaggingSettings
     from .training import adapter, preview
-    from .training.base import load_base
+    from .training.base import open_base
     from .training.config import PreviewSettings, TrainingSettings
     from .training.run import choose_device
 
@@ -281,7 +313,7 @@ def _preview(options: argparse.Namespace) -> dict[str, Any]:
         settings.changed(here.load(PreviewSettings), options.set),
     )
     device, dtype, _ = choose_device(training)
-    base = load_base(training.base_model, dtype, device)
+    base = open_base(training, dtype, device, TerminalProgress())
     adapter.load_adapter(base.parts, options.lora or here.output / f"{here.name}.safetensors")
     adapter.set_strength(base.parts, options.strength)
     wanted = (

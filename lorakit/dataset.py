@@ -1,7 +1,7 @@
 """Pictures and captions: finding, reading, writing safely, taking out, undoing.
 
-A picture is an image file with its caption file beside it (`a.png`, `a.txt`). Nothing here deletes
-anything.
+A picture is an image file with its caption file beside it (`a.png`, `a.txt`), and perhaps a mask
+(`a.mask.png`, white where training looks). Nothing here deletes anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from PIL import Image, ImageOps
 
 from .errors import DatasetError
 from .files import free_name, write_text
+from .progress import Progress, silent, track
 from .project import Project
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 RECORD = "removed.jsonl"
 CAPTIONS = (".txt", ".caption")
+MASK = ".mask.png"
+TRANSPARENT = ("RGBA", "LA", "PA")  # Pillow's modes with an alpha channel
 UNREADABLE = (
     OSError,
     SyntaxError,
@@ -31,6 +35,7 @@ UNREADABLE = (
     Image.DecompressionBombError,
 )  # what Pillow raises
 ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
+CHECKING = "Checking pictures"
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,28 @@ class Picture:
         return other if other.exists() and not text.exists() else text
 
     @property
+    def mask_path(self) -> Path:
+        """`a.mask.png`, whether it exists or not."""
+        return self.path.with_suffix(MASK)
+
+    @property
     def name(self) -> str:
         return self.path.name
 
 
 def scan(folder: Path) -> list[Picture]:
-    """Every picture in `folder` and below, in name order; hidden files and folders are left out."""
+    """Every picture in `folder` and below, in name order; hidden files and folders and masks are
+    left out.
+    """
     found = []
     for directory, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".")]
         found += [
             Picture(Path(directory) / f)
             for f in files
-            if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES
+            if not f.startswith(".")
+            and not f.lower().endswith(MASK)
+            and Path(f).suffix.lower() in SUFFIXES
         ]
     return sorted(found, key=lambda picture: str(picture.path).lower())
 
@@ -88,22 +102,44 @@ def open_image(path: Path, backdrop: tuple[int, int, int] = (255, 255, 255)) -> 
 
     Raises DatasetError for a file that is not a whole picture.
     """
+    return flatten(_upright(path), backdrop)
+
+
+def open_alpha(path: Path) -> Image.Image | None:
+    """How opaque the picture is, as an 8-bit grey picture turned as its EXIF says; None if it has
+    no transparency. Raises DatasetError.
+    """
+    image = _upright(path)
+    return image.convert("RGBA").getchannel("A") if _transparent(image) else None
+
+
+def _upright(path: Path) -> Image.Image:
+    with _opened(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image file, its header read. What goes wrong with it is a DatasetError."""
     try:
         with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+            yield image
     except UNREADABLE as error:
         raise DatasetError(
             f"{path} cannot be read as a picture ({error}). Remove or replace it."
         ) from error
-    return flatten(upright, backdrop)
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.mode in TRANSPARENT or "transparency" in image.info
 
 
 def flatten(image: Image.Image, backdrop: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
     """`image` as RGB, what is transparent laid over `backdrop` (dropping alpha would show the
     colours it hides).
     """
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if _transparent(image):
         rgba = image.convert("RGBA")
         flat = Image.new("RGBA", rgba.size, (*backdrop, 255))
         return Image.alpha_composite(flat, rgba).convert("RGB")
@@ -116,25 +152,37 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Width and height as the picture is meant to be seen, read from its header alone. Raises
     DatasetError.
     """
+    with _opened(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else image.size
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether the picture may be transparent somewhere, from its header alone. Raises
+    DatasetError.
+    """
+    with _opened(path) as image:
+        return _transparent(image)
+
+
+def broken(pictures: Iterable[Picture], progress: Progress = silent) -> dict[Picture, str]:
+    """The pictures that cannot be read, each with the reason. Every one is decoded, by as many
+    threads as there are processors.
+    """
+    pictures = list(pictures)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = pool.map(_reason, pictures)
+        found = dict(zip(pictures, track(reasons, CHECKING, progress, len(pictures)), strict=True))
+    return {picture: reason for picture, reason in found.items() if reason}
+
+
+def _reason(picture: Picture) -> str:
+    """Why a picture cannot be read, or ''."""
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except UNREADABLE as error:
-        raise DatasetError(
-            f"{path} cannot be read as a picture ({error}). Remove or replace it."
-        ) from error
-
-
-def broken(pictures: Iterable[Picture]) -> dict[Picture, str]:
-    """The pictures that cannot be read, each with the reason."""
-    reasons = {}
-    for picture in pictures:
-        try:
-            open_image(picture.path)
-        except DatasetError as error:
-            reasons[picture] = str(error)
-    return reasons
+        open_image(picture.path)
+    except DatasetError as error:
+        return str(error)
+    return ""
 
 
 # --- captions -------------------------------------------------------------------------------------
@@ -238,10 +286,11 @@ def remove(project: Project, picture: Picture, reason: str) -> Path:
 
 
 def _free_place(path: Path) -> Path:
-    """`path`, or `path` with a number if a file of that stem is there: its caption must not land on
-    another's.
+    """`path`, or `path` with a number if a file of that stem is there: what goes along must not
+    land on another's caption or mask.
     """
-    taken = {other.stem for other in path.parent.iterdir()} if path.parent.is_dir() else set()
+    others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    taken = {Path(name.removesuffix(MASK)).stem for name in others}
     number, stem = 1, path.stem
     while stem in taken:
         number += 1
@@ -250,9 +299,9 @@ def _free_place(path: Path) -> Path:
 
 
 def _move(picture: Path, target: Path) -> None:
-    """Moves a picture with its captions; `target` comes from `_free_place`."""
+    """Moves a picture with its captions and mask; `target` comes from `_free_place`."""
     picture.rename(target)
-    for suffix in CAPTIONS:
+    for suffix in (*CAPTIONS, MASK):
         if picture.with_suffix(suffix).exists():
             picture.with_suffix(suffix).rename(target.with_suffix(suffix))
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT
 
 from . import settings as settings_module
 from .colab import drive_folder
@@ -24,6 +25,7 @@ from .files import write_text
 S = TypeVar("S")
 
 SECTIONS = ("tagging", "training", "preview")
+LISTS = ("subset",)  # tables that may stand several times: [[subset]]
 FORBIDDEN = set(" .()\"'\\/:*?<>|")  # spaces and these break other tools and some file systems
 
 
@@ -49,16 +51,21 @@ class Project:
         """The settings of `cls` from project.toml, defaults where it says nothing. Raises
         SettingsError.
         """
-        document = self._document()
-        for section in document:
-            if section not in SECTIONS:
-                raise SettingsError(
-                    f"{self.settings_file}: there is no table "
-                    f"[{section}]{settings_module.nearest(section, SECTIONS)}"
-                )
         section = cls.SECTION  # type: ignore[attr-defined]
         return settings_module.from_mapping(
-            cls, document.get(section, {}), f"{self.settings_file} [{section}]"
+            cls, self._document().get(section, {}), f"{self.settings_file} [{section}]"
+        )
+
+    def load_all(self, cls: type[S]) -> tuple[S, ...]:
+        """The settings of every table [[SECTION]] of `cls`, in order; none where there is none.
+        Raises SettingsError.
+        """
+        section = cls.SECTION  # type: ignore[attr-defined]
+        return tuple(
+            settings_module.from_mapping(
+                cls, table, f"{self.settings_file} [[{section}]] number {number}"
+            )
+            for number, table in enumerate(self._document().get(section, ()), 1)
         )
 
     def save(self, values: Any) -> None:
@@ -73,6 +80,28 @@ class Project:
                 table[key] = value
         write_text(self.settings_file, tomlkit.dumps(document))
 
+    def save_all(self, cls: type[S], values: Sequence[S]) -> None:
+        """Writes `values` as the tables [[SECTION]] of `cls` in place of those that are there; what
+        is None or not given is left out. Comments in a table stay with its place in the list.
+        """
+        section = cls.SECTION  # type: ignore[attr-defined]
+        document = self._document()
+        tables = document.get(section)
+        if not isinstance(tables, AoT):
+            document.pop(section, None)
+            tables = tomlkit.aot()
+        del tables[len(values) :]
+        for number, value in enumerate(values):
+            wanted = _given(value)
+            if number == len(tables):
+                tables.append(tomlkit.table())
+            _make(tables[number], wanted)
+        if values and section not in document:
+            document[section] = tables
+        elif not values:
+            document.pop(section, None)
+        write_text(self.settings_file, tomlkit.dumps(document))
+
     def _document(self) -> tomlkit.TOMLDocument:
         if not self.settings_file.exists():
             return tomlkit.document()
@@ -84,12 +113,41 @@ class Project:
                 "the file."
             ) from error
         for name, table in document.items():
-            if not isinstance(table, Mapping):
-                raise SettingsError(
-                    f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a "
-                    f"line like [{SECTIONS[0]}]."
-                )
+            self._check_table(name, table)
         return document
+
+    def _check_table(self, name: str, table: Any) -> None:
+        """Raises SettingsError for what is no table, no known one, or has the wrong brackets."""
+        several = isinstance(table, list) and all(isinstance(each, Mapping) for each in table)
+        if not isinstance(table, Mapping) and not (several and table):
+            raise SettingsError(
+                f"{self.settings_file}: '{name} = ...' stands outside a table. Move it below a "
+                f"line like [{SECTIONS[0]}]."
+            )
+        if name not in SECTIONS + LISTS:
+            raise SettingsError(
+                f"{self.settings_file}: there is no table "
+                f"[{name}]{settings_module.nearest(name, SECTIONS + LISTS)}"
+            )
+        if several != (name in LISTS):
+            wrong, right = (f"[{name}]", f"[[{name}]]")[:: -1 if several else 1]
+            raise SettingsError(f"{self.settings_file}: write {right} in place of {wrong}.")
+
+
+def _given(values: Any) -> dict[str, Any]:
+    """The settings of `values` that are not their defaults, as plain values."""
+    plain = settings_module.to_mapping(values)
+    defaults = {spec.name: spec.default for spec in settings_module.specs(type(values))}
+    return {key: value for key, value in plain.items() if value != defaults[key]}
+
+
+def _make(table: Any, wanted: Mapping[str, Any]) -> None:
+    """Gives a TOML table exactly the keys and values that are wanted, touching no other line."""
+    for key in [key for key in table if key not in wanted]:
+        del table[key]
+    for key, value in wanted.items():
+        if table.get(key) != value:
+            table[key] = value
 
 
 def root() -> Path:

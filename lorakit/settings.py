@@ -57,7 +57,7 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """One setting as forms and docs see it."""
+    """One setting as forms and docs see it. A default of None: not given, it holds as elsewhere."""
 
     name: str
     type: type
@@ -69,6 +69,7 @@ class Spec:
     choices: tuple[str, ...]
     advanced: bool
     separator: str
+    subject: str  # what the class that declares it is about: "The loss"
 
 
 def specs(cls: type) -> list[Spec]:
@@ -77,10 +78,24 @@ def specs(cls: type) -> list[Spec]:
     """
     hints = typing.get_type_hints(cls)
     return [
-        Spec(name=f.name, type=_plain(hints[f.name]), default=f.default, **f.metadata)
-        for f in dataclasses.fields(cls)
+        Spec(
+            name=f.name,
+            type=_plain(hints[f.name]),
+            default=f.default,
+            subject=_subject(cls, f.name),
+            **f.metadata,
+        )
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
         if "help" in f.metadata
     ]
+
+
+def _subject(cls: type, name: str) -> str:
+    """The first line of the docstring of the class that declares the field, without its full
+    stop.
+    """
+    declares = next(c for c in cls.__mro__ if name in c.__dict__.get("__annotations__", {}))
+    return (declares.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def _plain(hint: Any) -> type:
@@ -216,15 +231,23 @@ def changed(settings: Any, words: Iterable[str]) -> Any:
 
 
 def table(cls: type) -> str:
-    """The settings as a Markdown table for the docs."""
-    rows = ["| setting | default | range | meaning |", "|---|---|---|---|"]
+    """The settings as Markdown for the docs: a table, one for each subject where there are
+    several.
+    """
+    subjects: dict[str, list[str]] = {}
     for spec in specs(cls):
         limits = ", ".join(spec.choices) or " to ".join(
             f"{v:g}" for v in (spec.low, spec.high) if v is not None
         )
         unit = f" {spec.unit}" if spec.unit else ""
         default = ", ".join(spec.default) if isinstance(spec.default, tuple) else spec.default
-        rows.append(
-            f"| `{spec.name}` | {default}{unit if default != '' else ''} | {limits} | {spec.help} |"
+        default = "" if default is None else default
+        subjects.setdefault(spec.subject, []).append(
+            f"| `{spec.name}` | {default}{unit if default != '' else ''} | {limits} | "
+            f"{spec.help.replace('|', chr(92) + '|')} |"
         )
-    return "\n".join(rows)
+    head = "| setting | default | range | meaning |\n|---|---|---|---|\n"
+    return "\n\n".join(
+        (f"### {subject}\n\n" if len(subjects) > 1 else "") + head + "\n".join(rows)
+        for subject, rows in subjects.items()
+    )

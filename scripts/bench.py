@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from lorakit.training.config import TrainingSettings
 from lorakit.training.plan import make_plan
 
 STEPS = 40
@@ -57,7 +58,7 @@ def plans() -> Rows:
         rows.append(
             (
                 f"plan of {count:,} pictures",
-                ms(seconds(lambda s=sizes: make_plan(s, 1024, 64, 4, 4, 10))),
+                ms(seconds(lambda s=sizes: make_plan(s, TrainingSettings()))),
             )
         )
     return rows

@@ -15,4 +15,4 @@ if [ "$(cat "$front/ready" 2>/dev/null)" != "$pins" ]; then
     echo "$pins" > "$front/ready"
 fi
 export PYTHONPATH=$front JUPYTER_PATH=$front/share/jupyter JUPYTER_CONFIG_PATH=$front/etc/jupyter
-.venv/bin/python -m pytest -m browser "$@"
+.venv/bin/python -m pytest -n 0 -m browser "$@"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lorakit.settings import table
 from lorakit.tagging.captions import TaggingSettings
-from lorakit.training.config import PreviewSettings, TrainingSettings
+from lorakit.training.config import PreviewSettings, SubsetSettings, TrainingSettings
 
 TARGET = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
@@ -23,10 +23,14 @@ def settings_page() -> str:
     """The page's text."""
     parts = [HEAD]
     for cls in (TrainingSettings, PreviewSettings, TaggingSettings):
-        parts.append(
-            f"## [{cls.SECTION}]\n\n{(cls.__doc__ or '').strip().splitlines()[0]}\n\n{table(cls)}\n"
-        )
+        parts.append(section(f"[{cls.SECTION}]", cls))
+    parts.append(section(f"[[{SubsetSettings.SECTION}]]", SubsetSettings))
     return "\n".join(parts)
+
+
+def section(title: str, cls: type) -> str:
+    """One table of project.toml."""
+    return f"## {title}\n\n{(cls.__doc__ or '').strip().splitlines()[0]}\n\n{table(cls)}\n"
 
 
 if __name__ == "__main__":

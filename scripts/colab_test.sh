@@ -31,7 +31,7 @@ if [ "$(cat "$venv/ready" 2>/dev/null)" != "$made_from" ]; then
         exit 1
     fi
     # What only the tests need, likewise without touching the rest.
-    .venv/bin/uv pip install --quiet --python "$venv/bin/python" -c "$venv/pins.txt" pytest-timeout nbmake onnx
+    .venv/bin/uv pip install --quiet --python "$venv/bin/python" -c "$venv/pins.txt" pytest-timeout pytest-xdist nbmake onnx
     echo "$made_from" > "$venv/ready"
 fi
 

@@ -50,6 +50,15 @@ def test_pictures_are_found_in_folders_too_and_in_order(here):
     ]
 
 
+def test_a_mask_is_no_picture_but_belongs_to_one(here):
+    one = picture(here, "a.png")
+    for name in ("a.mask.png", "b.MASK.PNG", "sub/c.mask.png"):
+        picture(here, name)
+    assert dataset.scan(here.dataset) == [one]
+    assert dataset.require(here.dataset) == [one]
+    assert one.mask_path == here.dataset / "a.mask.png"
+
+
 def test_an_empty_folder_is_answered_with_what_it_takes(here):
     with pytest.raises(
         DatasetError, match=r"no pictures in .*dataset. Put some there \(avif, bmp, gif,.*png.*\)"
@@ -78,6 +87,20 @@ def test_transparency_is_laid_over_white_not_over_the_hidden_colour(tmp_path):
     for name in ("rgba.png", "la.png", "p.png"):
         assert dataset.open_image(tmp_path / name).getpixel((0, 0)) == (255, 255, 255), name
     assert dataset.open_image(tmp_path / "rgba.png", (0, 9, 0)).getpixel((0, 0)) == (0, 9, 0)
+
+
+def test_how_opaque_a_picture_is_stands_as_its_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[dataset.ORIENTATION] = 6  # to be turned by a quarter, clockwise
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 77))
+    image.save(tmp_path / "a.png", exif=exif)
+    alpha = dataset.open_alpha(tmp_path / "a.png")
+    assert (alpha.mode, alpha.size) == ("L", (1, 2))
+    assert [alpha.getpixel((0, y)) for y in (0, 1)] == [0, 77]
+    Image.new("RGB", (2, 1)).save(tmp_path / "b.png")
+    assert dataset.open_alpha(tmp_path / "b.png") is None
+    assert [dataset.has_alpha(tmp_path / f"{name}.png") for name in "ab"] == [True, False]
 
 
 def test_sixteen_bit_grey_keeps_its_greys(tmp_path):
@@ -125,7 +148,9 @@ def test_a_damaged_file_is_named_or_read_but_never_a_crash(tmp_path, kind):
 def test_broken_pictures_are_listed_with_the_reason(here):
     good, bad = picture(here, "good.png"), picture(here, "bad.png")
     bad.path.write_bytes(bad.path.read_bytes()[:30])
-    assert list(dataset.broken([good, bad])) == [bad]
+    told = []
+    assert list(dataset.broken([good, bad], lambda *line: told.append(line))) == [bad]
+    assert told[-1] == ("Checking pictures", 2, 2)
     assert "Remove or replace it" in dataset.broken([bad])[bad]
 
 
@@ -280,6 +305,25 @@ def test_both_kinds_of_caption_go_along(here):
     assert everything(here.dataset) == {}
     assert dataset.restore(here, "a.png") == one
     assert (here.dataset / "a.caption").read_text() == "a sentence"
+
+
+def test_a_mask_goes_along_and_lands_on_no_other(here):
+    masks = {}
+    for name, color in (("a.png", (9, 9, 9)), ("sub/a.png", (7, 7, 7))):
+        one = picture(here, name)
+        picture(here, f"{name[:-4]}.mask.png", color)
+        masks[one] = one.mask_path.read_bytes()
+        dataset.remove(here, one, "x")
+    assert everything(here.dataset) == {}
+    for row in dataset.removals(here):
+        back = dataset.restore(here, row["to"])
+        assert back.mask_path.read_bytes() == masks[back]
+
+
+def test_a_mask_left_behind_in_removed_is_not_taken_for_anothers(here):
+    (here.removed / "a.mask.png").write_bytes(b"left behind")
+    target = dataset.remove(here, picture(here, "a.png"), "x")
+    assert target.name == "a-2.png"
 
 
 def test_a_picture_removed_twice_is_listed_once(here):

@@ -21,6 +21,16 @@ class Small:
     words: tuple[str, ...] = setting((), "Some words.")
 
 
+@dataclass(frozen=True)
+class Part:
+    """Stands in for the settings of a table that may stand several times."""
+
+    SECTION: ClassVar[str] = "subset"
+
+    folder: str = setting("", "Which.")
+    repeats: int | None = setting(None, "How often.", low=1)
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch, tmp_path):
     """A name that is also a folder here would mean that folder; tests run where there is none."""
@@ -124,6 +134,11 @@ def test_without_a_file_the_defaults_hold(root):
         ("training = 3\n", r"'training = \.\.\.' stands outside a table"),
         ("epochs = 3\n", r"'epochs = \.\.\.' stands outside a table"),
         ('[training]\nepochs = "x"\n', "epochs is 'x'; it takes a whole number"),
+        ("[[training]]\nepochs = 3\n", r"write \[training\] in place of \[\[training\]\]"),
+        ('[subset]\nfolder = "a"\n', r"write \[\[subset\]\] in place of \[subset\]"),
+        ('[[subst]]\nfolder = "a"\n', r"there is no table \[subst\]; did you mean 'subset'?"),
+        ("subset = 3\n", r"'subset = \.\.\.' stands outside a table"),
+        ("subset = []\n", r"'subset = \.\.\.' stands outside a table"),
     ],
 )
 def test_a_mistake_in_the_file_is_answered_with_a_sentence(root, text, message):
@@ -132,6 +147,85 @@ def test_a_mistake_in_the_file_is_answered_with_a_sentence(root, text, message):
     with pytest.raises(SettingsError, match=message):
         here.load(Small)
     assert here.settings_file.read_text() == text
+
+
+PARTS = """# mine
+[training]
+epochs = 3 # enough
+
+# the swimsuit
+[[subset]]
+folder = "b" # by hand
+repeats = 3
+
+[[subset]]
+folder = "a"
+
+[tagging]
+activation_tag = "x"
+"""
+
+
+def test_tables_that_stand_several_times_are_read_in_order(root):
+    here = project.find("astrid", root).create()
+    assert here.load_all(Part) == ()
+    here.settings_file.write_text(PARTS)
+    assert here.load_all(Part) == (Part("b", 3), Part("a"))
+    assert here.load(Small) == Small(epochs=3)
+    here.settings_file.write_text('subset = [{folder = "a"}, {folder = "b"}]\n')
+    assert here.load_all(Part) == (Part("a"), Part("b"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [Part("c")],
+        [Part("b", 3), Part("a")],
+        [Part("b", 4), Part("a", 2)],
+        [Part("b"), Part("a"), Part("c", 9)],
+    ],
+)
+def test_such_tables_are_written_as_given_and_nothing_else_changes(root, values):
+    here = project.find("astrid", root).create()
+    here.settings_file.write_text(PARTS)
+    here.save_all(Part, values)
+    assert here.load_all(Part) == tuple(values)
+    text = here.settings_file.read_text()
+    assert "# mine\n[training]\nepochs = 3 # enough" in text
+    assert '[tagging]\nactivation_tag = "x"' in text
+    assert ("# by hand" in text) == bool(values), "a comment stays with its place"
+    if values == [Part("b", 3), Part("a")]:
+        assert text == PARTS
+
+
+def test_such_tables_can_be_the_first_that_a_file_gets(root):
+    here = project.find("astrid", root).create()
+    here.save_all(Part, [Part("a", 2), Part("b")])
+    assert here.settings_file.read_text() == (
+        '[[subset]]\nfolder = "a"\nrepeats = 2\n\n[[subset]]\nfolder = "b"\n'
+    )
+    here.settings_file.write_text('subset = [{folder = "a"}]\n')
+    here.save_all(Part, [Part("b")])
+    assert here.load_all(Part) == (Part("b"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[[subset]]\nfolder = "a"\n[[subset]]\nfoldr = "b"\n',
+            r"project\.toml \[\[subset\]\] number 2: there is no setting 'foldr'; did you mean "
+            "'folder'?",
+        ),
+        ("[[subset]]\nrepeats = 0\n", r"number 1: repeats is 0; it must be at least 1"),
+    ],
+)
+def test_a_mistake_in_such_a_table_is_answered_with_its_number(root, text, message):
+    here = project.find("astrid", root).create()
+    here.settings_file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        here.load_all(Part)
 
 
 def test_saving_over_a_file_that_is_no_toml_is_refused_and_harms_nothing(root):

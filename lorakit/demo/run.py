@@ -46,6 +46,7 @@ TRAINING = TrainingSettings(
     bucket_step=32,
     unet_lr=4e-3,
     text_encoder_lr=6e-3,
+    text_encoder_2_lr=6e-3,
     rank=16,
     alpha=16,
     optimizer="AdamW",

@@ -1,144 +1,184 @@
-"""The LoRA weights while training: put on the base through peft, read off it and back in under
-kohya's names.
-
-Modules are targeted by their path, never by class name: transformers renames classes, and a trainer
-that went by them once left all text-encoder attention untrained without a word (sd-scripts issue
-1952).
+"""The LoRA weights while training: put on the base, switched off and on, read off it under kohya's
+names, and put on again from a file of any tool.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import layer as lora_layer
-from safetensors import SafetensorError, safe_open
 
 from ..errors import LoraFileError, TrainingError
+from .config import AdapterSettings
+from .dora import merged_weight
+from .dropout import add_dropout
+from .ema import Ema
+from .foreign import Stored, read_lora, read_modules
+from .layers import (
+    NAME,
+    Modules,
+    checked_targets,
+    expected_count,
+    inject,
+    lora_modules,
+    named_weights,
+    put,
+    shapes,
+    targets,
+    trainable,
+    weights,
+)
 from .names import kohya_name
+
+__all__ = [
+    "NAME",
+    "Ema",
+    "expected_count",
+    "lora_modules",
+    "merged_weight",
+    "named_weights",
+    "read_lora",
+    "targets",
+    "trainable",
+]
 
 log = logging.getLogger(__name__)
 
-NAME = "lorakit"  # peft's name for the adapter
-UNET_TARGET = re.compile(
-    r".*attentions\.\d+\.(proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2)))"
-)
-TEXT_TARGET = re.compile(
-    r"(text_model\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
-)
 
-Modules = Mapping[str, torch.nn.Module]
+def add_adapter(parts: Modules, settings: AdapterSettings, seed: int) -> None:
+    """Puts a LoRA on every target of `parts`; its weights are float32, the first half random
+    (Kaiming, He et al. 2015), the second zero: no effect yet. With `continue_from` it is that
+    file's LoRA instead.
 
-
-def targets(part: str, module: torch.nn.Module) -> list[str]:
-    """The paths of the modules of a part that get a LoRA: attention, feed-forward and
-    projections.
+    The weights are the same on every device and every release of peft. Raises TrainingError if a
+    part has another number of targets than its configuration says, or LoraFileError.
     """
-    pattern = UNET_TARGET if part == "unet" else TEXT_TARGET
-    return [
-        path
-        for path, child in module.named_modules()
-        if pattern.fullmatch(path) and isinstance(child, torch.nn.Linear)
-    ]
+    if settings.continue_from:
+        load_adapter(parts, Path(settings.continue_from).expanduser())
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        for part, module in parts.items():
+            inject(module, checked_targets(part, module, settings.kind), settings.dora)
+            for _, layer in lora_modules(module):
+                _begin(part, layer, settings, generator)
+    layers = [layer for module in parts.values() for _, layer in lora_modules(module)]
+    add_dropout((layer.lora_A[NAME] for layer in layers), settings)
 
 
-def expected_count(part: str, config: Mapping[str, object]) -> int:
-    """How many modules a part of this configuration must have: 722 for SDXL's U-Net, 72 and 192 for
-    its encoders.
+def _begin(
+    part: str, layer: torch.nn.Module, settings: AdapterSettings, generator: torch.Generator
+) -> None:
+    """A LoRA without effect yet."""
+    base = layer.get_base_layer()
+    rank, alpha = rank_and_alpha(part, base, settings)
+    first, second = shapes(base, rank)
+    down = torch.nn.init.kaiming_uniform_(torch.empty(first), a=math.sqrt(5), generator=generator)
+    put(layer, down, torch.zeros(second), alpha)
+
+
+def rank_and_alpha(
+    part: str, layer: torch.nn.Module, settings: AdapterSettings
+) -> tuple[int, float]:
+    """Rank and alpha of the LoRA on a layer. 1x1 convolutions count as linear, as in sd-scripts.
+
+    Every reader takes alpha / rank for the strength, so the rank-stabilised alpha / sqrt(rank)
+    (Kalajdzievski 2023) is had by a larger alpha.
     """
     if part != "unet":
-        return 6 * int(config["num_hidden_layers"])  # type: ignore[call-overload]
-    depths = list(config["transformer_layers_per_block"])  # type: ignore[call-overload]
-    per_stage = list(config["down_block_types"])  # type: ignore[call-overload]
-    layers = int(config["layers_per_block"])  # type: ignore[call-overload]
-    stages = [
-        depth for depth, kind in zip(depths, per_stage, strict=True) if kind.startswith("CrossAttn")
-    ]
-    transformers = [(depth, 2 * layers + 1) for depth in stages] + [
-        (depths[-1], 1)
-    ]  # down, up (one more), and the middle
-    return sum(count * (10 * depth + 2) for depth, count in transformers)
+        rank, alpha = settings.text_rank or settings.rank, settings.text_alpha or settings.alpha
+    elif isinstance(layer, torch.nn.Conv2d) and layer.kernel_size != (1, 1):
+        rank, alpha = settings.conv_rank, settings.conv_alpha
+    else:
+        rank, alpha = settings.rank, settings.alpha
+    return rank, alpha * math.sqrt(rank) if settings.rank_stabilized else alpha
 
 
-def add_adapter(parts: Modules, rank: int, alpha: float, seed: int) -> None:
-    """Puts a LoRA on every target of `parts`; its weights are float32, A random (Kaiming), B zero:
-    no effect yet.
+def learning_rates(settings: AdapterSettings) -> dict[str, float]:
+    """The full learning rate of each part; 0: not trained and not exported."""
+    return {
+        "unet": settings.unet_lr,
+        "te1": settings.text_encoder_lr,
+        "te2": settings.text_encoder_2_lr,
+    }
 
-    Raises TrainingError if a part has another number of targets than its configuration says.
+
+def parameter_groups(parts: Modules, settings: AdapterSettings) -> list[dict[str, Any]]:
+    """Groups for an optimiser: `params`, `lr` and `part`. With LoRA+ (Hayou et al. 2024) each part
+    has two: the second halves' rate is `lora_plus` times the others'.
     """
-    torch.manual_seed(seed)
+    groups: list[dict[str, Any]] = []
     for part, module in parts.items():
-        paths = targets(part, module)
-        config = module.config if isinstance(module.config, dict) else module.config.to_dict()
-        wanted = expected_count(part, config)
-        if len(paths) != wanted:
-            raise TrainingError(
-                f"{part} has {len(paths)} trainable modules where {wanted} were expected; this "
-                "release of its library is not supported."
-            )
-        inject(module, paths, rank, alpha)
-
-
-def inject(module: torch.nn.Module, paths: list[str], rank: int, alpha: float) -> None:
-    """One LoRA of `rank` on each of `paths`."""
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=0.0, bias="none"
-    )
-    # peft asks every quantisation library it knows before it takes its own layer, and its question
-    # about torchao raises on Colab's image (torchao 0.10). Registering the layer is peft's
-    # documented way to be asked first.
-    config._register_custom_module({torch.nn.Linear: lora_layer.Linear})
-    inject_adapter_in_model(config, module, adapter_name=NAME)
-    for name, parameter in module.named_parameters():
-        if ".lora_" in name:
-            parameter.data = parameter.data.float()
-
-
-def lora_modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Path and layer of every module that carries a LoRA."""
-    for path, child in module.named_modules():
-        if isinstance(child, lora_layer.LoraLayer):
-            yield path, child
-
-
-def trainable(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """The LoRA weights of a part, in a fixed order."""
-    return [
-        p
-        for _, layer in lora_modules(module)
-        for p in (layer.lora_A[NAME].weight, layer.lora_B[NAME].weight)
-    ]
+        rate = learning_rates(settings)[part]
+        fast = {id(layer.lora_B[NAME].weight) for _, layer in lora_modules(module)}
+        if settings.lora_plus == 1:
+            fast = set()
+        everything = trainable(module)
+        slow_ones = [p for p in everything if id(p) not in fast]
+        fast_ones = [p for p in everything if id(p) in fast]
+        groups.append({"params": slow_ones, "lr": rate, "part": part})
+        groups.append({"params": fast_ones, "lr": rate * settings.lora_plus, "part": part})
+    return [group for group in groups if group["params"]]
 
 
 def tensors(parts: Modules, dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
-    """The LoRA under kohya's names: `lora_down.weight`, `lora_up.weight` and `alpha` of every
-    module.
+    """The LoRA under kohya's names: `lora_down.weight`, `lora_up.weight`, `alpha` and, with DoRA,
+    `dora_scale` of every module. An alpha that `dtype` would round is written in float32.
     """
+    ends = {"down": "lora_down.weight", "up": "lora_up.weight", "dora_scale": "dora_scale"}
     found = {}
     for part, module in parts.items():
         for path, layer in lora_modules(module):
             name = kohya_name(part, path)
-            for ours, theirs in ((layer.lora_A, "lora_down"), (layer.lora_B, "lora_up")):
-                weight = ours[NAME].weight.detach()
-                device = (
-                    "meta" if weight.is_meta else "cpu"
-                )  # a meta weight has a shape only: enough to list a file's layout
-                found[f"{name}.{theirs}.weight"] = weight.to(device, dtype).contiguous()
-            found[f"{name}.alpha"] = torch.tensor(float(layer.lora_alpha[NAME]), dtype=dtype)
+            for which, weight in weights(layer).items():
+                # A meta weight has a shape only: enough to list a file's layout.
+                device = "meta" if weight.is_meta else "cpu"
+                found[f"{name}.{ends[which]}"] = weight.detach().to(device, dtype).contiguous()
+            alpha = torch.tensor(float(layer.lora_alpha[NAME]))
+            exact = torch.equal(alpha.to(dtype).float(), alpha)
+            found[f"{name}.alpha"] = alpha.to(dtype) if exact else alpha
     return dict(sorted(found.items()))
+
+
+def state(parts: Modules) -> dict[str, torch.Tensor]:
+    """The LoRA weights exactly as they are, under lorakit's own names; copies on the CPU."""
+    return {
+        name: weight.detach().to("cpu", copy=True).contiguous()
+        for name, weight in named_weights(parts)
+    }
+
+
+@torch.no_grad()
+def load_state(parts: Modules, stored: Mapping[str, torch.Tensor]) -> None:
+    """Puts a `state` back. Raises TrainingError unless it is this adapter's to the last tensor."""
+    ours = dict(named_weights(parts))
+    wrong = sorted(set(ours) ^ set(stored)) or sorted(
+        name for name, weight in ours.items() if weight.shape != stored[name].shape
+    )
+    if wrong:
+        raise TrainingError(
+            f"The saved state belongs to another adapter ({len(wrong)} of its tensors differ, the "
+            f"first is {wrong[0]}). Keep kind, ranks and learning rates of the run, or begin it "
+            "anew."
+        )
+    for name, weight in ours.items():
+        weight.data = stored[name].to(weight.device, copy=True)
 
 
 def set_strength(parts: Modules, strength: float) -> None:
     """Scales the LoRA's effect: 1 as trained, 0 none."""
     for module in parts.values():
         for _, layer in lora_modules(module):
-            layer.scaling[NAME] = strength * layer.lora_alpha[NAME] / layer.r[NAME]
+            full = layer.lora_alpha[NAME] / layer.r[NAME]
+            if NAME in layer.lora_magnitude_vector:
+                layer.lora_magnitude_vector[NAME].strength = strength
+                layer.scaling[NAME] = full
+            else:
+                layer.scaling[NAME] = strength * full
 
 
 @contextmanager
@@ -151,67 +191,66 @@ def without(parts: Modules) -> Iterator[None]:
         set_strength(parts, 1.0)
 
 
-def read_lora(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a LoRA file. Raises LoraFileError."""
-    if not path.exists():
-        raise LoraFileError(f"There is no LoRA file at {path}. Check the path.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise LoraFileError(
-            f"{path} is not a safetensors file ({error}). Choose a LoRA ending in .safetensors."
-        ) from error
-
-
 def load_adapter(parts: Modules, path: Path) -> None:
-    """Puts a LoRA file (kohya names) on the base, rank and alpha read from it.
+    """Puts a LoRA file of any tool's naming on the base, with its own ranks, alphas and DoRA
+    scales; it can be trained on.
 
     Raises LoraFileError unless every tensor of the file finds its place.
     """
-    stored = read_lora(path)
-    left = set(stored)
+    found = read_modules(path, parts)
     for part, module in parts.items():
-        paths = {kohya_name(part, p): p for p in targets(part, module)}
-        ours = {name: p for name, p in paths.items() if f"{name}.lora_down.weight" in stored}
-        ranks = {name: stored[f"{name}.lora_down.weight"].shape[0] for name in ours}
-        for rank in sorted(set(ranks.values())):
-            inject(module, [p for name, p in ours.items() if ranks[name] == rank], rank, rank)
+        ours = {spot: stored for (owner, spot), stored in found.items() if owner == part}
+        if not ours:
+            log.warning("%s has no LoRA for %s: that part stays as the base has it.", path, part)
+        inject(module, [spot for spot, stored in ours.items() if stored.dora_scale is None])
+        inject(
+            module, [spot for spot, stored in ours.items() if stored.dora_scale is not None], True
+        )
         layers = dict(lora_modules(module))
-        for name, p in ours.items():
-            _fill(layers[p], stored, name, path)
-            left -= {f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"}
-    if left:
-        some = ", ".join(sorted(left)[:5])
-        raise LoraFileError(
-            f"{path} has {len(left)} tensors that this base has no place for ({some} ...). It was "
-            "made for another kind of model."
-        )
+        for spot, stored in ours.items():
+            _fill(layers[spot], stored, path)
 
 
-def _fill(layer: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    down, up = stored[f"{name}.lora_down.weight"], stored.get(f"{name}.lora_up.weight")
-    weight_a, weight_b = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
-    if up is None or down.shape != weight_a.shape or up.shape != weight_b.shape:
+def _fill(layer: torch.nn.Module, stored: Stored, path: Path) -> None:
+    first, second = shapes(layer.get_base_layer(), len(stored.down))
+    if not (_alike(stored.down.shape, first) and _alike(stored.up.shape, second)):
         raise LoraFileError(
-            f"{path}: {name} does not fit this base (its shapes differ). It was made for another "
-            "kind of model."
+            f"{path}: {stored.name} does not fit this base (its shapes differ). It was made for "
+            "another kind of model."
         )
-    weight_a.data.copy_(down)
-    weight_b.data.copy_(up)
-    alpha = stored.get(f"{name}.alpha")
-    layer.lora_alpha[NAME] = float(alpha) if alpha is not None else float(layer.r[NAME])
-    layer.scaling[NAME] = layer.lora_alpha[NAME] / layer.r[NAME]
+    put(
+        layer,
+        stored.down.reshape(first),
+        stored.up.reshape(second),
+        stored.alpha,
+        stored.dora_scale,
+    )
+
+
+def _alike(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
+    """Whether they differ in axes of length 1 at most: some tools flatten 1x1 convolutions."""
+    return [n for n in shape if n != 1] == [n for n in wanted if n != 1]
 
 
 @torch.no_grad()
-def merged_weight(
-    weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, alpha: float
-) -> torch.Tensor:
-    """What every other tool makes of a LoRA: weight + up @ down * alpha / rank (Hu et al. 2021,
-    section 4.1).
+def limit_norms(parts: Modules, max_norm: float) -> int:
+    """Scales both halves of every LoRA down whose change of the weight has a Euclidean norm above
+    `max_norm` (sd-scripts' scale_weight_norms); how many there were.
+
+    The norm needs no change of full size: |BA|^2 is the sum over (B'B) * (AA').
     """
-    return weight + (up.to(weight) @ down.to(weight)) * (alpha / down.shape[0])
+    scaled = []
+    for module in parts.values():
+        for _, layer in lora_modules(module):
+            down, up = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
+            a, b = down.float().flatten(1), up.float().flatten(1)
+            square = ((b.T @ b) * (a @ a.T)).sum().clamp(min=0)
+            norm = square.sqrt() * (layer.lora_alpha[NAME] / layer.r[NAME])
+            factor = (max_norm / norm.clamp(min=1e-12)).clamp(max=1).sqrt()
+            down.mul_(factor)
+            up.mul_(factor)
+            scaled.append(factor < 1)
+    return int(torch.stack(scaled).sum()) if scaled else 0
 
 
 def gradient_norm(parameters: list[torch.nn.Parameter], limit: float) -> float:

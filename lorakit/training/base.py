@@ -5,34 +5,32 @@ single file.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import BaseModelError
 from ..files import write_safely
-from . import single_file
+from ..progress import Progress, silent
+from . import detect, single_file, sources
+from .checkpoint import FOLDERS, Checkpoint, open_checkpoint, open_vae
+from .config import BaseSettings
+from .sources import DEMO
 
-log = logging.getLogger(__name__)
-
-DEMO = Path(__file__).parents[1] / "demo" / "assets" / "base"
-FOLDERS = {"unet": "unet", "vae": "vae", "te1": "text_encoder", "te2": "text_encoder_2"}
+NOT_FOR_CLIP = ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")
 
 
 @dataclass
 class Base:
-    """An SDXL model in memory. `encoders` and `tokenizers` are CLIP-L's and bigG's, in this
-    order.
+    """An SDXL model in memory. `encoders` and `tokenizers` are CLIP-L's and bigG's, in this order;
+    `notes` are sentences for the user about what was found in it and what was chosen.
     """
 
     name: str
@@ -42,6 +40,7 @@ class Base:
     encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
     scheduler: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, torch.nn.Module]:
@@ -54,164 +53,131 @@ class Base:
         return str(self.scheduler.get("prediction_type", "epsilon"))
 
 
-def locate(source: str) -> Path:
-    """The folder or file that `base_model` names. Raises BaseModelError."""
-    path = DEMO if source == "demo" else Path(source).expanduser()
-    if source == "demo" and not path.exists():
-        raise BaseModelError(
-            f"The embedded base model is missing ({path}). Install lorakit again, or make it: "
-            "python -m lorakit demo build"
-        )
-    if not path.exists():
-        raise BaseModelError(
-            f"There is no base model at {path}. Give a diffusers folder, a .safetensors file, or "
-            "'demo' as base_model."
-        )
-    if path.is_dir() and not (path / "unet").is_dir():
-        raise BaseModelError(
-            f"{path} is not a diffusers folder (it has no 'unet' inside). Give the folder that "
-            "model_index.json lies in."
-        )
-    return path
-
-
 def load_base(source: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Base:
-    """The base model with frozen weights in `dtype` on `device`; the VAE always in float32. Raises
+    """The base model that `source` names, as every other setting's default has it. Raises
     BaseModelError.
-
-    Tensors go straight from the file to their place: the whole checkpoint is never in memory twice.
     """
-    path = locate(source)
-    with open_checkpoint(path) as (configs, read):
-        parts = {
-            part: build(
-                part, configs[part], read, dtype if part != "vae" else torch.float32, device
-            )
-            for part in FOLDERS
-        }
-    # Every SDXL has CLIP's vocabulary: a file, or a folder without it, borrows the embedded one.
-    folders = [path / n if (path / n).is_dir() else DEMO / n for n in ("tokenizer", "tokenizer_2")]
-    tokenizers = tuple(CLIPTokenizer.from_pretrained(str(f)) for f in folders)
+    return open_base(BaseSettings(base_model=source), dtype, device)
+
+
+def open_base(
+    settings: BaseSettings,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Base:
+    """The base model of the settings, downloaded if it is not here, with frozen weights in `dtype`
+    on `device`. Raises BaseModelError.
+
+    The VAE is always in float32, unless the settings name the one that was mended for float16.
+    Tensors go one by one from the file to their place: the checkpoint is never in memory twice.
+    """
+    path = sources.resolve(settings.base_model, settings.models_folder, progress)
+    vae_path = None
+    if settings.vae:
+        vae_path = sources.resolve_vae(settings.vae, settings.models_folder, progress)
+    listed = sources.listed(settings.base_model)
+    kind, parts = vae_dtype(settings.vae, dtype, device), {}
+    with open_checkpoint(path) as checkpoint:
+        scheduler, notes = detect.scheduler_of(checkpoint, settings, listed)
+        for done, part in enumerate(FOLDERS):
+            progress("Loading the base model", done, len(FOLDERS))
+            if part == "vae":
+                parts[part] = _vae(vae_path, checkpoint, kind, device)
+            else:
+                parts[part] = build(part, checkpoint.configs[part], checkpoint, dtype, device)
+    progress("Loading the base model", len(FOLDERS), len(FOLDERS))
+    whose = f"{settings.vae} in place of the base model's own" if vae_path else "its own"
+    notes.append(f"VAE: {whose}, in {'fp32' if kind == torch.float32 else 'fp16'}.")
+    if listed and listed.name != "demo":
+        notes.append(f"Licence of {listed.name}: {listed.licence}.")
     return Base(
-        source,
+        settings.base_model,
         path,
         parts["unet"],
         parts["vae"],
         (parts["te1"], parts["te2"]),
-        tokenizers,
-        configs["scheduler"],
+        tokenizers(path),
+        scheduler,
+        notes,
     )
 
 
-Reader = Callable[[str, str], torch.Tensor]
+def _vae(
+    path: Path | None, checkpoint: Checkpoint, dtype: torch.dtype, device: str
+) -> torch.nn.Module:
+    """The VAE at `path`, or the checkpoint's own."""
+    own = checkpoint.configs["vae"]
+    if path is None:
+        return build("vae", own, checkpoint, dtype, device)
+    with open_vae(path, own) as other:
+        return build("vae", other.configs["vae"], other, dtype, device)
 
 
-@contextmanager
-def open_checkpoint(path: Path) -> Iterator[tuple[dict[str, Any], Reader]]:
-    """Configurations of the parts, and a function that reads a tensor by part and name. Raises
-    BaseModelError.
+def vae_dtype(choice: str, dtype: torch.dtype, device: str) -> torch.dtype:
+    """The number format of the VAE: SDXL's own overflows in float16, so float32, but on a GPU with
+    a half-precision base float16 for the VAE that was mended for it (called fp16-fix everywhere).
     """
-    with ExitStack() as stack:
-        if path.is_dir():
-            configs = {
-                part: _json(path / folder / "config.json") for part, folder in FOLDERS.items()
-            }
-            configs["scheduler"] = _json(path / "scheduler" / "scheduler_config.json")
-            files = {
-                part: _tensors(stack, _weights(path / folder)) for part, folder in FOLDERS.items()
-            }
-            yield (
-                configs,
-                lambda part, name: _first(
-                    files[part],
-                    (name, name.removeprefix("text_model."), f"text_model.{name}"),
-                    path,
-                ),
-            )
-        else:
-            keys, metadata = single_file.header(path)
-            configs = single_file.configs_of(path, keys, metadata)
-            tensors = _tensors(stack, [path])
-            blocks = len(configs["vae"]["block_out_channels"])
-            yield (
-                configs,
-                lambda part, name: single_file.read_tensor(
-                    part, name, lambda key: _first(tensors, (key,), path), blocks
-                ),
-            )
+    mended = re.search(r"fp16[-_. ]?fix", choice, re.I)
+    half = mended and dtype != torch.float32 and torch.device(device).type != "cpu"
+    return torch.float16 if half else torch.float32
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"{path} cannot be read ({error}). The base model is incomplete: download it again."
-        ) from error
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The safetensors files of a part; a half-precision variant only if there is nothing else."""
-    files = sorted(folder.glob("*.safetensors"))
-    plain = [f for f in files if ".fp16." not in f.name and ".non_ema." not in f.name]
-    if not files:
-        raise BaseModelError(
-            f"{folder} holds no .safetensors file. lorakit does not open pickles (.bin): get the "
-            "safetensors version."
-        )
-    return plain or files
-
-
-def _tensors(stack: ExitStack, files: list[Path]) -> dict[str, Callable[[], torch.Tensor]]:
-    """A function for each tensor of the files, which reads just that one."""
-    found: dict[str, Callable[[], torch.Tensor]] = {}
-    for path in files:
-        try:
-            file = stack.enter_context(safe_open(path, framework="pt"))
-        except (SafetensorError, OSError) as error:
-            raise BaseModelError(
-                f"{path} is not a safetensors file ({error}). Download the base model again."
-            ) from error
-        found |= {key: (lambda file=file, key=key: file.get_tensor(key)) for key in file.keys()}
-    return found
-
-
-def _first(
-    tensors: dict[str, Callable[[], torch.Tensor]], names: tuple[str, ...], path: Path
-) -> torch.Tensor:
-    for name in names:
-        if name in tensors:
-            return tensors[name]()
-    raise BaseModelError(
-        f"{path} lacks the tensor '{names[0]}'. The file is damaged or not SDXL: download it again."
+def tokenizers(path: Path) -> tuple[CLIPTokenizer, CLIPTokenizer]:
+    """Both tokenizers. Every SDXL has CLIP's vocabulary: a file, or a folder without it, borrows
+    the embedded base's.
+    """
+    first, second = (
+        CLIPTokenizer.from_pretrained(str(path / n if (path / n).is_dir() else DEMO / n))
+        for n in ("tokenizer", "tokenizer_2")
     )
+    return first, second
 
 
 def build(
-    part: str, config: dict[str, Any], read: Reader | None, dtype: torch.dtype, device: str
+    part: str,
+    config: dict[str, Any],
+    checkpoint: Checkpoint | None,
+    dtype: torch.dtype,
+    device: str,
 ) -> torch.nn.Module:
-    """One part of the model, frozen; without `read` its weights stay on the meta device (shapes
-    only).
+    """One part of the model, frozen; without `checkpoint` its weights stay on the meta device
+    (shapes only). Raises BaseModelError.
     """
     with torch.device("meta"):
         model = _empty(part, config)
     model.requires_grad_(False).eval()
-    if read is None:
+    if checkpoint is None:
         return model
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    places = {name: checkpoint.position(part, canonical(part, name)) for name in shapes}
     state = {
-        name: read(part, canonical(part, name)).to(device=device, dtype=dtype)
-        for name in model.state_dict()
+        name: _shaped(checkpoint.read(part, canonical(part, name), dtype, device), shapes[name])
+        for name in sorted(places, key=lambda name: places[name])
     }
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:
+        first = str(error).partition("\n\t")[2].partition("\n")[0] or str(error)
         raise BaseModelError(
-            f"The base model's {part} does not fit its configuration: {error}"
+            f"{checkpoint.path} is of another shape than SDXL ({part}: {first}). Choose an SDXL "
+            "checkpoint."
         ) from error
     for module in model.modules():  # the only buffers that no file holds
         if getattr(module, "position_ids", None) is not None:
             module.position_ids = torch.arange(module.position_ids.shape[-1], device=device)[None]
     return model.requires_grad_(False)
+
+
+def _shaped(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A matrix where the file has a 1x1 convolution, and the other way round: they are the same
+    numbers, and checkpoints differ in which they keep.
+    """
+    plain, wanted = tensor.shape[:2], shape[:2]
+    ones = (*tensor.shape[2:], *shape[2:])
+    if tensor.shape != shape and plain == wanted and all(side == 1 for side in ones):
+        return tensor.reshape(shape)
+    return tensor
 
 
 def _empty(part: str, config: dict[str, Any]) -> torch.nn.Module:
@@ -220,22 +186,7 @@ def _empty(part: str, config: dict[str, Any]) -> torch.nn.Module:
     if part == "vae":
         return AutoencoderKL.from_config(config)
     kind = CLIPTextModel if part == "te1" else CLIPTextModelWithProjection
-    return kind(
-        CLIPTextConfig(
-            **{
-                k: v
-                for k, v in config.items()
-                if k
-                not in (
-                    "architectures",
-                    "model_type",
-                    "dtype",
-                    "torch_dtype",
-                    "transformers_version",
-                )
-            }
-        )
-    )
+    return kind(CLIPTextConfig(**{k: v for k, v in config.items() if k not in NOT_FOR_CLIP}))
 
 
 def canonical(part: str, name: str) -> str:
@@ -322,12 +273,15 @@ def _plain_config(module: Any, name: str) -> dict[str, Any]:
 
 
 def save_single_file(source: str, path: Path) -> Path:
-    """Writes a diffusers folder as one file in the original SDXL layout, with its configuration in
-    the metadata.
+    """Writes a base model as one file in the original SDXL layout, with its configuration in the
+    metadata and the marker tensors of v-prediction and zero-terminal SNR, where it has them.
     """
-    with open_checkpoint(locate(source)) as (configs, read):
-        states = {part: _state(part, configs[part], read) for part in FOLDERS}
+    with open_checkpoint(sources.resolve(source)) as checkpoint:
+        configs = checkpoint.configs
+        states = {part: _state(part, checkpoint) for part in FOLDERS}
+        marked = detect.markers(checkpoint)
     tensors = single_file.to_single_file(states, len(configs["vae"]["block_out_channels"]))
+    tensors |= {name: torch.zeros(0) for name in marked}
     metadata = {
         "format": "pt",
         "modelspec.architecture": "stable-diffusion-xl-v1-base",
@@ -336,9 +290,7 @@ def save_single_file(source: str, path: Path) -> Path:
     return write_safely(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
-def _state(part: str, config: dict[str, Any], read: Reader) -> dict[str, torch.Tensor]:
-    names = [
-        canonical(part, name)
-        for name in build(part, config, None, torch.float32, "cpu").state_dict()
-    ]
-    return {name: read(part, name) for name in names}
+def _state(part: str, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    empty = build(part, checkpoint.configs[part], None, torch.float32, "cpu")
+    names = [canonical(part, name) for name in empty.state_dict()]
+    return {name: checkpoint.read(part, name) for name in names}

@@ -1,30 +1,33 @@
-"""Latents of every picture, made once: the posterior's mean and deviation, kept in one packed file.
+"""What is made of every picture once, before training: latents, kept in a packed file, and masks.
 
-Each is keyed by the picture's content, its placement and the VAE, so a stale one is never used. At
-every step a fresh sample is drawn from the posterior.
+Latents are the VAE posterior's mean and deviation, keyed by the picture's content, its placement
+and the VAE, so a stale one is never used. At every step a fresh sample is drawn from the posterior.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from PIL import Image, ImageOps
 
-from ..dataset import Picture, open_image
+from ..dataset import Picture, open_alpha, open_image
 from ..errors import DatasetError
-from ..files import write_safely
-from ..progress import Progress, silent
+from ..progress import Progress, silent, track
+from . import packed
 from .plan import Placement
 
-VERSION = "1"
+VERSION = "2"
+T = TypeVar("T")
 
 
 def folder() -> Path:
@@ -33,28 +36,34 @@ def folder() -> Path:
     return base / "lorakit"
 
 
-def pixels(path: Path, placement: Placement) -> torch.Tensor:
+def pixels(path: Path, placement: Placement, mirrored: bool = False) -> torch.Tensor:
     """The picture as its bucket shows it: (3, height, width) float32 in -1..1."""
     image = open_image(path).resize(placement.resized, Image.Resampling.LANCZOS)
     width, height = placement.bucket
     image = image.crop(
         (placement.left, placement.top, placement.left + width, placement.top + height)
     )
+    image = ImageOps.mirror(image) if mirrored else image
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 
-def key(content: bytes, placement: Placement, vae_id: str) -> str:
-    """The name of a picture's latents in the cache."""
+def key(path: Path, placement: Placement, vae_id: str) -> str:
+    """The name of a picture's latents in the cache: of what is in the file, not of its name."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").digest()
     place = f"{placement.resized}{placement.left},{placement.top}{placement.bucket}"
     return hashlib.sha256(content + place.encode() + vae_id.encode() + VERSION.encode()).hexdigest()
 
 
 def vae_identity(vae: AutoencoderKL) -> str:
-    """Tells VAEs apart by their first and last encoder weights."""
-    ends = (vae.encoder.conv_in.weight, vae.encoder.conv_out.weight, vae.quant_conv.weight)
-    return hashlib.sha256(
-        b"".join(w.detach().float().cpu().numpy().tobytes() for w in ends)
-    ).hexdigest()
+    """Tells VAEs apart by all that decides their latents: the encoder's weights and their number
+    format.
+    """
+    digest = hashlib.sha256(str(vae.dtype).encode())
+    for name, weight in vae.named_parameters():
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(weight.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def latents(
@@ -63,45 +72,45 @@ def latents(
     vae: AutoencoderKL,
     store: Path,
     progress: Progress = silent,
-    batch: int = 4,
+    mirrored: bool = False,
 ) -> list[torch.Tensor]:
     """For each picture a tensor (2, 4, height / 8, width / 8): mean and deviation, unscaled,
-    float16.
+    float16, mapped from the file.
 
-    What `store` holds already is not made again. Raises DatasetError naming a picture whose latents
-    are not finite.
+    `placements` are those of the pictures as they are, `mirrored` or not. What `store` has is not
+    made again, and what is made is kept at once; mirrored ones have a file beside it. Each picture
+    is encoded alone, so that its neighbours change nothing. Raises DatasetError naming a picture
+    whose latents are not finite.
     """
+    if not pictures:
+        return []  # and nothing in the store is out of date for that
     vae_id = vae_identity(vae)
-    keys = [
-        key(p.path.read_bytes(), placement, vae_id)
-        for p, placement in zip(pictures, placements, strict=True)
-    ]
-    known = _read(store, set(keys))
-    by_bucket: dict[tuple[int, int], list[int]] = {}
-    for i, placement in enumerate(placements):
-        if keys[i] not in known:
-            by_bucket.setdefault(placement.bucket, []).append(i)
-    missing, done = sum(map(len, by_bucket.values())), 0
-    for indices in by_bucket.values():
-        for start in range(0, len(indices), batch):
-            rows = indices[start : start + batch]
-            made = _encode(
-                vae, torch.stack([pixels(pictures[i].path, placements[i]) for i in rows])
-            )
-            for i, latent in zip(rows, made, strict=True):
-                if not torch.isfinite(latent).all():
-                    raise DatasetError(
-                        f"{pictures[i].path} gives latents that are not numbers with this VAE. "
-                        "Remove the picture, or use a VAE in fp32."
-                    )
-                known[keys[i]] = latent
-            done += len(rows)
-            progress("Encoding pictures", done, missing)
-    if missing:
-        write_safely(
-            store, lambda path: save_file({k: known[k] for k in dict.fromkeys(keys)}, path)
-        )
+    store = store.with_stem(f"{store.stem}-mirrored") if mirrored else store
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        paths = [picture.path for picture in pictures]
+        keys = list(pool.map(lambda path, place: key(path, place, vae_id), paths, placements))
+    packed.tidy(store, set(keys))
+    known = packed.read(store, set(keys))
+    missing = {k: i for i, k in enumerate(keys) if k not in known}
+    rows = sorted(missing.values(), key=lambda i: placements[i].bucket)
+    loaded = _ahead(lambda i: pixels(paths[i], placements[i], mirrored), rows)
+    for i, image in zip(rows, track(loaded, "Encoding pictures", progress, len(rows)), strict=True):
+        packed.append(store, keys[i], _finite(_encode(vae, image[None])[0], paths[i]))
+    known |= packed.read(store, set(missing))
     return [known[k] for k in keys]
+
+
+def _ahead(load: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+    """`load` of each item in order, a few of them made ahead by threads."""
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for item in items:
+            waiting.append(pool.submit(load, item))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @torch.no_grad()
@@ -110,20 +119,95 @@ def _encode(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
     return torch.stack([posterior.mean, posterior.std], dim=1).to("cpu", torch.float16)
 
 
-def _read(store: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
-    """The wanted latents that the file has; a damaged file counts as empty, its content can be made
-    again.
-    """
-    if not store.exists():
-        return {}
-    try:
-        with safe_open(store, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys() if k in wanted}
-    except SafetensorError:
-        return {}
+def _finite(latent: torch.Tensor, path: Path) -> torch.Tensor:
+    if not torch.isfinite(latent).all():
+        raise DatasetError(
+            f"{path} gives latents that are not numbers with this VAE. Remove the picture, or use "
+            "a VAE in fp32."
+        )
+    return latent
 
 
 def sample(latent: torch.Tensor, scaling: float, generator: torch.Generator) -> torch.Tensor:
     """A fresh draw from the posterior, scaled for the U-Net: (4, height / 8, width / 8) float32."""
     mean, deviation = latent.float()
     return (mean + deviation * torch.randn(mean.shape, generator=generator)) * scaling
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+def masks(
+    pictures: Sequence[Picture],
+    placements: Sequence[Placement],
+    kind: str,
+    unmasked_weight: float,
+    progress: Progress = silent,
+) -> list[torch.Tensor | None]:
+    """For each picture how much each place of its latents counts, (1, height / 8, width / 8)
+    float32 from `unmasked_weight` to 1; None where all of it counts the same.
+
+    `kind` is 'none', 'alpha' (what is opaque counts) or 'files' (what is white in NAME.mask.png).
+    Raises DatasetError for a mask of another shape than its picture, or one that leaves nothing.
+    """
+    if kind == "none" or unmasked_weight == 1:
+        return [None] * len(pictures)
+    load = open_alpha if kind == "alpha" else _mask_file
+    paths = [picture.path if kind == "alpha" else picture.mask_path for picture in pictures]
+    pairs = list(zip(paths, placements, strict=True))
+    read = _ahead(lambda i: _mask(load, *pairs[i], unmasked_weight), range(len(pairs)))
+    return list(track(read, "Reading masks", progress, len(pairs)))
+
+
+def _mask_file(path: Path) -> Image.Image | None:
+    """A mask as a grey picture; what is transparent in it does not count."""
+    return open_image(path, (0, 0, 0)).convert("L") if path.exists() else None
+
+
+def _mask(
+    load: Callable[[Path], Image.Image | None],
+    path: Path,
+    placement: Placement,
+    unmasked_weight: float,
+) -> torch.Tensor | None:
+    image = load(path)
+    if image is None:
+        return None
+    values = np.asarray(image, np.float32) / 255
+    (width, height), (true_width, true_height) = image.size, placement.original
+    if abs(math.log(width / height * true_height / true_width)) > 0.02:
+        raise DatasetError(
+            f"{path} is {width}x{height}, its picture {true_width}x{true_height}: the mask has "
+            "another shape. Make it as large as the picture."
+        )
+    small = area_resized(values, placement).clip(0, 1)
+    weights = unmasked_weight + (1 - unmasked_weight) * small
+    if not weights.any():
+        raise DatasetError(
+            f"{path} masks all that is trained of its picture. Correct the mask, remove the "
+            "picture, or set unmasked_weight above 0."
+        )
+    return None if weights.min() > 1 - 1e-6 else torch.from_numpy(weights)[None]
+
+
+def area_resized(values: np.ndarray, placement: Placement) -> np.ndarray:
+    """The placement's crop of a mask (height, width) of any size at the size of latents, each value
+    the mean over the area that it stands for.
+    """
+    rows = _shares(values.shape[0], placement.resized[1], placement.top, placement.bucket[1] // 8)
+    columns = _shares(
+        values.shape[1], placement.resized[0], placement.left, placement.bucket[0] // 8
+    )
+    return rows @ values @ columns.T
+
+
+def _shares(length: int, resized: int, start: int, count: int) -> np.ndarray:
+    """How much of each of `length` pixels is in each of `count` cells, (count, length), rows adding
+    up to 1: cells are 8 pixels wide after resizing to `resized`, the first begins at `start`.
+    """
+    edges = (start + 8 * np.arange(count + 1)) * (length / resized)
+    pixel = np.arange(length)
+    low = np.maximum(edges[:-1, None], pixel)
+    high = np.minimum(edges[1:, None], pixel + 1)
+    covered = np.clip(high - low, 0, None)
+    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,115 +1,40 @@
-"""The LoRA file: kohya's SDXL names, fp16, with the metadata that A1111, Forge, ComfyUI and Civitai
-read.
+"""The LoRA file: kohya's SDXL names, as A1111, Forge, ComfyUI, InvokeAI and Civitai read it, and
+on request diffusers' own.
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
 
-from .. import __version__
+from ..errors import LoraFileError, SaveError
 from ..files import write_safely
-from ..settings import to_mapping
-from .config import TrainingSettings
-from .plan import Plan
+from .factors import Factors, Tensors, finite, modules
+from .names import kohya_name, with_text_model
 
-Tensors = Mapping[str, torch.Tensor]
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DIFFUSERS = {"unet": "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
 
-
-def tag_frequencies(captions: Sequence[str]) -> dict[str, int]:
-    """How often each tag occurs, lower-cased as kohya writes it, most frequent first."""
-    return dict(
-        Counter(
-            tag.strip().lower() for caption in captions for tag in caption.split(",") if tag.strip()
-        ).most_common()
-    )
+Modules = Mapping[str, torch.nn.Module]
 
 
-def metadata(
-    name: str,
-    settings: TrainingSettings,
-    plan: Plan,
-    captions: Sequence[str],
-    activation_tag: str,
-    prediction: str,
-    epoch: int,
-    step: int,
-    started: float,
-    finished: float,
-) -> dict[str, str]:
-    """What the file says of itself: kohya's `ss_*` keys, `modelspec.*`, and lorakit's whole
-    settings under one key.
-
-    A1111 shows a file to SDXL models only if `ss_base_model_version` begins with `sdxl_`.
+def serialize(tensors: Tensors, details: Mapping[str, str]) -> bytes:
+    """A safetensors file, byte for byte the same each time: the library itself writes the metadata
+    in an order that changes from call to call.
     """
-    folder = f"{plan.repeats}_{name}"
-    sizes = {
-        str(i): {"resolution": list(bucket), "count": count * plan.repeats}
-        for i, (bucket, count) in enumerate(plan.buckets.items())
-    }
-    values: dict[str, Any] = {
-        "ss_v2": False,
-        "ss_base_model_version": "sdxl_base_v1-0",
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": settings.rank,
-        "ss_network_alpha": settings.alpha,
-        "ss_network_args": "{}",
-        "ss_output_name": name,
-        "ss_sd_model_name": Path(settings.base_model).name,
-        "ss_clip_skip": None,
-        "ss_resolution": (settings.resolution, settings.resolution),
-        "ss_num_train_images": len(plan.placements) * plan.repeats,
-        "ss_num_reg_images": 0,
-        "ss_num_batches_per_epoch": plan.steps_per_epoch,
-        "ss_num_epochs": plan.epochs,
-        "ss_epoch": epoch,
-        "ss_steps": step,
-        "ss_max_train_steps": plan.steps,
-        "ss_batch_size_per_device": plan.batch_size,
-        "ss_total_batch_size": plan.batch_size,
-        "ss_learning_rate": settings.unet_lr,
-        "ss_unet_lr": settings.unet_lr,
-        "ss_text_encoder_lr": settings.text_encoder_lr,
-        "ss_lr_scheduler": settings.schedule,
-        "ss_lr_warmup_steps": round(settings.warmup * plan.steps),
-        "ss_optimizer": settings.optimizer,
-        "ss_min_snr_gamma": settings.min_snr_gamma or None,
-        "ss_max_grad_norm": settings.gradient_clip,
-        "ss_keep_tokens": settings.keep_tags,
-        "ss_shuffle_caption": settings.shuffle_tags,
-        "ss_caption_dropout_rate": settings.caption_dropout,
-        "ss_caption_tag_dropout_rate": settings.tag_dropout,
-        "ss_enable_bucket": True,
-        "ss_seed": settings.seed,
-        "ss_training_started_at": started,
-        "ss_training_finished_at": finished,
-        "ss_dataset_dirs": json.dumps(
-            {folder: {"n_repeats": plan.repeats, "img_count": len(plan.placements)}}
-        ),
-        "ss_tag_frequency": json.dumps({folder: tag_frequencies(captions)}),
-        "ss_bucket_info": json.dumps({"buckets": sizes}),
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
-        "modelspec.implementation_version": f"lorakit/{__version__}",
-        "modelspec.title": name,
-        "modelspec.resolution": f"{settings.resolution}x{settings.resolution}",
-        "modelspec.date": datetime.datetime.fromtimestamp(finished, datetime.UTC).strftime(
-            "%Y-%m-%dT%H:%M:%S"
-        ),
-        "modelspec.prediction_type": "epsilon" if prediction == "epsilon" else "v",
-        "modelspec.trigger_phrase": activation_tag,
-        "lorakit.settings": json.dumps(to_mapping(settings)),
-    }
-    return {key: str(value) for key, value in values.items()}
+    data = save(dict(tensors), dict(details))
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(details.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def hashes(tensors: Tensors, details: Mapping[str, str]) -> dict[str, str]:
@@ -117,8 +42,7 @@ def hashes(tensors: Tensors, details: Mapping[str, str]) -> dict[str, str]:
     begins with it), and the legacy one, eight digits of a fixed window of the file. Both are taken
     over the file with `ss_*` metadata only.
     """
-    ours = {key: value for key, value in details.items() if key.startswith("ss_")}
-    data = save(dict(tensors), ours)
+    data = serialize(tensors, {k: v for k, v in details.items() if k.startswith("ss_")})
     body = data[8 + int.from_bytes(data[:8], "little") :]
     window = data[0x100000 : 0x100000 + 0x10000]
     return {
@@ -128,6 +52,71 @@ def hashes(tensors: Tensors, details: Mapping[str, str]) -> dict[str, str]:
 
 
 def save_lora(path: Path, tensors: Tensors, details: Mapping[str, str]) -> Path:
-    """Writes the LoRA file whole or not at all. Raises SaveError."""
-    data = save(dict(tensors), {**details, **hashes(tensors, details)})
+    """Writes the LoRA file whole or not at all, its hashes beside `details`. Raises SaveError, also
+    for values that no program could use.
+    """
+    bad = finite(tensors)
+    if bad:
+        raise SaveError(
+            f"{path} was not written: {bad} holds values that are not numbers or too large for "
+            f"{tensors[bad].dtype}. Choose another save_precision, or train with a lower rate."
+        )
+    data = serialize(tensors, {**details, **hashes(tensors, details)})
     return write_safely(path, lambda temporary: temporary.write_bytes(data))
+
+
+def save_diffusers(
+    path: Path, tensors: Tensors, details: Mapping[str, str], parts: Modules
+) -> Path:
+    """Writes the LoRA (`tensors`, kohya's names) under the names that diffusers' own scripts use.
+
+    `parts` is the base it is for. diffusers' load_lora_weights gives the strength it was trained
+    with. Where transformers is 5.6 or newer, diffusers before 0.41 cannot put the first encoder's
+    part on (its issue 13984), whichever way a file names it; the U-Net's and the second encoder's
+    parts work. Raises SaveError, and LoraFileError for a DoRA.
+    """
+    return save_lora(path, diffusers_tensors(tensors, diffusers_paths(parts)), details)
+
+
+def diffusers_paths(parts: Modules) -> dict[str, str]:
+    """For each kohya name of a module of the base its name in a diffusers file, with the
+    `text_model.` level that files have whether or not transformers does.
+    """
+    found = {}
+    for part, module in parts.items():
+        for path, _ in module.named_modules():
+            with contextlib.suppress(KeyError):  # what no LoRA file has a name for
+                level = path if part == "unet" else with_text_model(path)
+                found[kohya_name(part, path)] = f"{DIFFUSERS[part]}.{level}"
+    return found
+
+
+def diffusers_tensors(tensors: Tensors, paths: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """The LoRA under diffusers' names. Raises LoraFileError for a module that `paths` lacks.
+
+    Such files have no alpha, so it is multiplied into `lora_B`; and diffusers takes one rank for a
+    whole part (its issue 14409), so smaller ones are filled up with zeros, which change nothing.
+    """
+    stored = modules(tensors, "This LoRA")
+    missing = sorted(set(stored) - set(paths))
+    if missing:
+        raise LoraFileError(f"{missing[0]} of this LoRA is not a module of this base model.")
+    ranks: dict[str, int] = {}
+    for name, factors in stored.items():
+        part = paths[name].partition(".")[0]
+        ranks[part] = max(ranks.get(part, 0), factors.rank)
+    result = {}
+    for name, factors in stored.items():
+        down, up = _padded(factors, ranks[paths[name].partition(".")[0]])
+        result[f"{paths[name]}.lora_A.weight"] = down
+        result[f"{paths[name]}.lora_B.weight"] = up
+    return dict(sorted(result.items()))
+
+
+def _padded(factors: Factors, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two factors at `rank`, strength 1."""
+    up = (factors.up.float() * factors.scale).to(factors.up.dtype)
+    more = rank - factors.rank
+    down = torch.cat([factors.down, factors.down.new_zeros(more, *factors.down.shape[1:])])
+    up = torch.cat([up, up.new_zeros(up.shape[0], more, *up.shape[2:])], dim=1)
+    return down.contiguous(), up.contiguous()

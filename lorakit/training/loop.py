@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import random
+import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 
 from ..errors import TrainingError
-from . import adapter, cache, objective
+from . import adapter, chance, objective, optim, parallel
 from .base import Base
-from .captions import prior_caption, shown_caption
-from .config import TrainingSettings
-from .optim import make_optimizer, rate_factor
+from .batch import Material, make_batch, picture_losses
+from .config import AdapterSettings, TrainingSettings
+from .ema import Ema
+from .parallel import World
 from .plan import Plan, batches
-from .text import encode_captions
+
+Modules = Mapping[str, torch.nn.Module]
+
+ALARM = 20  # steps whose mean loss is compared with that of the first so many
+EXPLODED = 10  # times the loss of the beginning
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step is done. `step` counts from 1 to `steps`; `seconds` is the time spent in steps so
-    far.
+    """One step is done. `step` counts from 1 to `steps`; `seconds` is the time spent in steps of
+    this run so far, `since` the step it began or was resumed at.
     """
 
     step: int
@@ -33,6 +38,7 @@ class StepDone:
     lr: float
     gradient: float
     seconds: float
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,156 +53,191 @@ class EpochDone:
 Event = StepDone | EpochDone
 
 
-def trained_parts(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.Module]:
-    """The parts that get a LoRA: those whose learning rate is not 0. Raises TrainingError if there
-    is none.
-    """
-    rates = {
-        "unet": settings.unet_lr,
-        "te1": settings.text_encoder_lr,
-        "te2": settings.text_encoder_lr,
-    }
-    parts = {part: module for part, module in base.parts.items() if rates[part]}
-    if not parts:
-        raise TrainingError(
-            "unet_lr and text_encoder_lr are both 0, so there is nothing to train. Set at least "
-            "one above 0."
-        )
-    return parts
+@dataclass
+class Learning:
+    """All that changes while a LoRA is trained: what a run that was cut off needs to go on."""
+
+    parts: Modules
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: Ema | None
+    step: int = 0
+    first_losses: list[float] = field(default_factory=list)
+    last_losses: list[float] = field(default_factory=list)
+
+    whole: bool = True  # False in the middle of a step
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """The weights as they are to be saved and drawn while the context lasts: the running
+        average, or what a schedule-free optimiser has learnt.
+        """
+        with optim.eval_mode(self.optimizer), self.ema.averaged() if self.ema else nullcontext():
+            yield
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The LoRA's weights, in a fixed order."""
+        return [p for module in self.parts.values() for p in adapter.trainable(module)]
+
+
+def trained_parts(base: Base, settings: AdapterSettings) -> dict[str, torch.nn.Module]:
+    """The parts that get a LoRA: those whose learning rate is not 0."""
+    rates = adapter.learning_rates(settings)
+    return {part: module for part, module in base.parts.items() if rates[part]}
+
+
+def begin(base: Base, settings: TrainingSettings, device: str) -> Learning:
+    """Optimiser and all for the LoRA that is already on `base`."""
+    parts = trained_parts(base, settings)
+    if settings.lora_precision == "bf16":
+        for module in parts.values():
+            for parameter in adapter.trainable(module):
+                parameter.data = parameter.data.bfloat16()
+    optimizer = optim.make_optimizer(settings, adapter.parameter_groups(parts, settings), device)
+    scaler = torch.amp.GradScaler(device, enabled=base.unet.dtype == torch.float16)
+    ema = Ema(parts, settings.ema) if settings.ema else None
+    return Learning(parts, optimizer, scaler, ema)
 
 
 def train(
     base: Base,
     plan: Plan,
-    latents: Sequence[torch.Tensor],
-    captions: Sequence[str],
+    material: Material,
     settings: TrainingSettings,
+    learning: Learning,
     device: str = "cpu",
+    world: World | None = None,
 ) -> Iterator[Event]:
-    """Trains the LoRA that is already on `base`; an iterator of events.
+    """Trains the LoRA that is already on `base`, from `learning.step` on; an iterator of events.
 
-    `latents` and `captions` belong to `plan.placements`, one each.
-    Raises TrainingError when the loss stops being a number.
+    Raises TrainingError when the loss stops being a number or explodes.
     """
-    parts = trained_parts(base, settings)
-    rates = {
-        "unet": settings.unet_lr,
-        "te1": settings.text_encoder_lr,
-        "te2": settings.text_encoder_lr,
-    }
-    groups = [
-        {"params": adapter.trainable(module), "lr": rates[part]} for part, module in parts.items()
-    ]
-    parameters = [p for module in parts.values() for p in adapter.trainable(module)]
-    optimizer = make_optimizer(settings, groups, device)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: rate_factor(s, plan.steps, settings.warmup, settings.schedule)
-    )
-    scaler = torch.amp.GradScaler(device, enabled=base.unet.dtype == torch.float16)
+    world = world or World()
     kept = objective.kept_signal(base.scheduler)
-    generator = torch.Generator().manual_seed(settings.seed)
-    _enter_training(base, parts, settings.checkpointing and device != "cpu")
-    step, spent = 0, 0.0
+    rates = [group["lr"] for group in learning.optimizer.param_groups]
+    _enter_training(base, learning.parts, settings.checkpointing and device != "cpu")
+    spent, since, step = 0.0, learning.step, 0
     for epoch in range(1, plan.epochs + 1):
-        for rows in batches(plan, epoch, settings.seed):
-            began = time.monotonic()
-            rng = random.Random(settings.seed * 1_000_003 + step)
-            x = torch.stack(
-                [cache.sample(latents[i], base.vae.config.scaling_factor, generator) for i in rows]
-            )
-            texts = [shown_caption(captions[i], settings, rng) for i in rows]
-            ids = torch.tensor([plan.placements[i].time_ids for i in rows], dtype=torch.float32)
-            if settings.prior_weight:
-                texts += [prior_caption(captions[i], settings, rng) for i in rows]
-            loss = batch_loss(base, x, texts, ids, kept, settings, generator, device)
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimizer)
-            gradient = adapter.gradient_norm(parameters, settings.gradient_clip)
-            rate = schedule.get_last_lr()[0]
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
+        for group in steps_of_epoch(plan, epoch, settings.seed):
             step += 1
-            _check(loss.item(), step)
-            spent += time.monotonic() - began
-            yield StepDone(step, plan.steps, epoch, loss.item(), rate, gradient, spent)
-        yield EpochDone(epoch, plan.epochs, step)
+            if step > plan.steps:
+                return
+            if step <= since:  # done before the run was cut off
+                continue
+            began, learning.whole = time.monotonic(), False
+            factor = optim.rate_factor(step - 1, plan.steps, settings)
+            for values, rate in zip(learning.optimizer.param_groups, rates, strict=True):
+                values["lr"] = rate * factor
+            _hold_text(learning, settings, step, plan.steps)
+            loss = _gradients(base, material, group, kept, settings, learning, device, world)
+            gradient = _follow(learning, settings, loss, device)
+            spent, learning.whole = spent + time.monotonic() - began, True
+            rate = optim.effective_rate(learning.optimizer)
+            yield StepDone(step, plan.steps, epoch, loss, rate, gradient, spent, since)
+        if (
+            step >= since
+        ):  # cut off just before its end, an epoch ends again: its file may be missing
+            yield EpochDone(epoch, plan.epochs, step)
 
 
-def batch_loss(
+def steps_of_epoch(plan: Plan, epoch: int, seed: int) -> list[list[list[int]]]:
+    """The batches of each step of an epoch: one, or several whose gradients are averaged."""
+    made = batches(plan, epoch, seed)
+    return [made[i : i + plan.accumulation] for i in range(0, len(made), plan.accumulation)]
+
+
+def _gradients(
     base: Base,
-    x: torch.Tensor,
-    captions: Sequence[str],
-    time_ids: torch.Tensor,
+    material: Material,
+    group: Sequence[Sequence[int]],
     kept: torch.Tensor,
     settings: TrainingSettings,
-    generator: torch.Generator,
+    learning: Learning,
     device: str,
-) -> torch.Tensor:
-    """The loss of one batch: `x` (batch, 4, h, w) scaled latents, `time_ids` (batch, 6).
-
-    `captions` are one a picture; with a prior weight a second one each follows, and the batch is
-    shown again with those: prior preservation (Ruiz et al. 2022, section 3.3), only that the target
-    is not a picture drawn before but what the base itself guesses here.
+    world: World,
+) -> float:
+    """Adds up the gradients of a step's batches over all processes; returns the mean loss of its
+    pictures.
     """
-    noise = torch.randn(x.shape, generator=generator)
-    t = torch.randint(0, len(kept), (len(x),), generator=generator)
-    signal = kept[t]
-    wanted = objective.target(x, noise, signal, base.prediction)
-    weight = objective.min_snr_weight(
-        objective.snr(kept)[t], settings.min_snr_gamma, base.prediction
-    )
-    noisy = objective.add_noise(x, noise, signal).to(device, base.unet.dtype)
-    t, time_ids, count = t.to(device), time_ids.to(device), len(x)
-    wanted, weight = wanted.to(device), weight.to(device)
-    if settings.prior_weight:
-        with torch.no_grad(), adapter.without(trained_parts(base, settings)):
-            held = _guess(base, noisy, t, captions, time_ids, settings, slice(count, None))
-        noisy, t, time_ids = noisy.repeat(2, 1, 1, 1), t.repeat(2), time_ids.repeat(2, 1)
-        wanted = torch.cat([wanted, held.to(wanted)])
-        weight = torch.cat([weight, settings.prior_weight * weight])
-    guess = _guess(base, noisy, t, captions, time_ids, settings)
-    return objective.loss(guess, wanted, weight) * (len(guess) / count)
+    step, pictures = learning.step + 1, sum(map(len, group))
+    value = torch.zeros((), device=device)
+    for index, rows in enumerate(group):
+        place = (settings.seed, "step", step, index)
+        torch.manual_seed(chance.number(*place, "dropout", world.rank))
+        batch = make_batch(
+            material, rows, base, settings, chance.generator(*place), chance.dice(*place)
+        ).part(world.share(len(rows)))
+        if len(batch):
+            loss = picture_losses(base, batch, kept, settings, device).sum() / pictures
+            learning.scaler.scale(loss).backward()
+            value += loss.detach()
+    parallel.sum_gradients([p for p in learning.parameters if p.requires_grad], world)
+    return float(parallel.total(value, world))
 
 
-def _guess(
-    base: Base,
-    noisy: torch.Tensor,
-    t: torch.Tensor,
-    captions: Sequence[str],
-    time_ids: torch.Tensor,
-    settings: TrainingSettings,
-    part: slice = slice(None),
-) -> torch.Tensor:
-    """What the U-Net, as it is, makes of noisy latents under a part of these captions.
-
-    All of them are encoded: a caption's hidden states are as long as the longest beside it.
+def _follow(learning: Learning, settings: TrainingSettings, loss: float, device: str) -> float:
+    """Moves the LoRA along its gradients, unless the loss says that all is lost; returns their
+    norm.
     """
-    device, dtype = noisy.device.type, base.unet.dtype
-    with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        with nullcontext() if settings.text_encoder_lr else torch.no_grad():
-            hidden, pooled = encode_captions(base.tokenizers, base.encoders, captions)
-        conditions = {"text_embeds": pooled[part], "time_ids": time_ids}
-        return base.unet(noisy, t, hidden[part], added_cond_kwargs=conditions).sample
+    step = learning.step + 1
+    _check(learning, loss, step)
+    learning.scaler.unscale_(learning.optimizer)
+    learned = [p for p in learning.parameters if p.requires_grad]
+    gradient = adapter.gradient_norm(learned, settings.gradient_clip)
+    if not learning.scaler.is_enabled() and not math.isfinite(gradient):
+        raise TrainingError(f"The gradient is not a number any more at step {step}. {ADVICE}")
+    optim.step(learning.optimizer, learning.scaler, settings, step)
+    learning.optimizer.zero_grad(set_to_none=True)
+    if settings.max_norm:
+        adapter.limit_norms(learning.parts, settings.max_norm)
+    if learning.ema:
+        learning.ema.update()
+    learning.step = step
+    return gradient
 
 
-def _enter_training(base: Base, parts: dict[str, torch.nn.Module], checkpointing: bool) -> None:
-    """Training mode only matters for checkpointing: nothing in SDXL behaves otherwise while
-    training.
+ADVICE = (
+    "Lower unet_lr and the text encoders' learning rates, or choose another precision; the LoRA "
+    "files saved before are good."
+)
+
+
+def _check(learning: Learning, loss: float, step: int) -> None:
+    """Raises TrainingError if the loss is no number, or many times what it was at the beginning."""
+    if not math.isfinite(loss):
+        raise TrainingError(f"The loss is not a number any more at step {step}. {ADVICE}")
+    first, last = learning.first_losses, learning.last_losses
+    if len(first) < ALARM:
+        first.append(loss)
+    last.append(loss)
+    del last[:-ALARM]
+    if len(first) == ALARM and sum(last) > EXPLODED * sum(first):
+        raise TrainingError(
+            f"The loss has exploded: {sum(last) / ALARM:.3g} at step {step}, "
+            f"{sum(first) / ALARM:.3g} at the beginning. {ADVICE}"
+        )
+
+
+def _hold_text(learning: Learning, settings: TrainingSettings, step: int, steps: int) -> None:
+    """Stops the text encoders' learning after their share of the steps."""
+    if step > settings.text_encoder_share * steps:
+        for part in ("te1", "te2"):
+            if part in learning.parts:
+                for parameter in adapter.trainable(learning.parts[part]):
+                    parameter.requires_grad_(False)
+
+
+def _enter_training(base: Base, parts: Modules, checkpointing: bool) -> None:
+    """Training mode matters for checkpointing and the adapter's dropout: nothing else in SDXL
+    behaves otherwise while training.
     """
     for part, module in parts.items():
         module.train()
         if checkpointing:
             if part == "unet":
                 module.enable_gradient_checkpointing()
-            else:
-                module.gradient_checkpointing_enable()
-
-
-def _check(loss: float, step: int) -> None:
-    if loss != loss or loss in (float("inf"), float("-inf")):
-        raise TrainingError(
-            f"The loss is not a number any more at step {step}. Lower unet_lr and text_encoder_lr "
-            "to a third, or use precision fp32."
-        )
+            elif hasattr(module, "activation_checkpointing_enable"):  # its name from release 6 on
+                module.activation_checkpointing_enable()
+            else:  # re-entrant, which transformers 4 takes by itself, no gradient comes through
+                module.gradient_checkpointing_enable({"use_reentrant": False})

@@ -85,8 +85,24 @@ def kohya_name(part: str, path: str) -> str:
     >>> kohya_name("te1", "encoder.layers.0.mlp.fc1")
     'lora_te1_text_model_encoder_layers_0_mlp_fc1'
     """
-    if part == "unet":
-        path = unet_to_sgm(path)
-    elif not path.startswith("text_model."):
-        path = f"text_model.{path}"
+    path = unet_to_sgm(path) if part == "unet" else with_text_model(path)
     return f"{PREFIXES[part]}_{path.replace('.', '_')}"
+
+
+def with_text_model(path: str) -> str:
+    """An encoder's path as kohya and older transformers have it.
+
+    >>> with_text_model("encoder.layers.0.mlp.fc1")
+    'text_model.encoder.layers.0.mlp.fc1'
+    """
+    path = without_text_model(path)
+    return path if path == "text_projection" else f"text_model.{path}"
+
+
+def without_text_model(path: str) -> str:
+    """A path as transformers 5.6 and later have it for the first encoder.
+
+    >>> without_text_model("text_model.encoder.layers.0.mlp.fc1")
+    'encoder.layers.0.mlp.fc1'
+    """
+    return path.removeprefix("text_model.")

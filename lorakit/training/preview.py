@@ -4,14 +4,19 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from ..errors import SettingsError
 from ..files import write_safely
 from ..progress import Progress, silent
 from .base import Base
@@ -21,18 +26,77 @@ from .text import encode_captions
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a preview is drawn from."""
+    """What a preview is drawn from; an empty `negative` is the settings' own."""
 
     text: str
     seed: int
+    negative: str = ""
 
 
-def prompts(settings: PreviewSettings, activation_tag: str) -> list[Prompt]:
-    """The activation tag alone, `count` times, then the user's own prompts; each preview has the
-    next seed.
+def prompts(
+    settings: PreviewSettings, activation_tag: str, captions: Sequence[str] = ()
+) -> list[Prompt]:
+    """The activation tag alone, `count` times, then the user's own prompts, those of the prompts
+    file and some of the dataset's captions; each preview has the next seed. Raises SettingsError.
     """
     texts = [activation_tag] * settings.count + list(settings.prompts)
-    return [Prompt(text, settings.seed + i) for i, text in enumerate(texts)]
+    wanted = [Prompt(text, settings.seed + i) for i, text in enumerate(texts)]
+    if settings.prompts_file:
+        wanted += read_prompts(Path(settings.prompts_file), settings.seed + len(wanted))
+    first = settings.seed + len(wanted)
+    chosen = evenly(sorted(set(filter(None, captions))), settings.from_captions)
+    return wanted + [Prompt(text, first + i) for i, text in enumerate(chosen)]
+
+
+def evenly(items: Sequence[str], count: int) -> list[str]:
+    """At most `count` of the items, evenly spread over all."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def read_prompts(path: Path, seed: int) -> list[Prompt]:
+    """The prompts of a text file, one a line, as kohya writes them: `text --n negative --d seed`.
+
+    Empty lines and those that begin with # are left out. Raises SettingsError.
+    """
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"preview: prompts_file {path} cannot be read ({error}). Give a text file with one "
+            "prompt a line."
+        ) from error
+    kept = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"]
+    return [_prompt(line, seed + n, f"{path}, line {i}") for n, (i, line) in enumerate(kept)]
+
+
+def _prompt(line: str, seed: int, where: str) -> Prompt:
+    text, *options = re.split(r"\s--(?=\w)", f" {line.strip()}")
+    values = {"n": "", "d": str(seed)}
+    for option in options:
+        name, _, value = option.partition(" ")
+        if name not in values or (name == "d" and not value.strip().isdecimal()):
+            raise SettingsError(
+                f"{where}: '--{option}' is not understood; there are '--n WORDS' for the negative "
+                "prompt and '--d NUMBER' for the seed."
+            )
+        values[name] = value.strip()
+    return Prompt(text.strip(), int(values["d"]), values["n"])
+
+
+def make_sampler(name: str, scheduler: Mapping[str, Any]) -> Any:
+    """diffusers' scheduler for one of `config.preview.SAMPLERS`, with the base model's own noise
+    schedule and prediction.
+    """
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+        "euler": ("EulerDiscreteScheduler", {}),
+        "dpmpp_2m": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": False}),
+        "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
+    }
+    kind, options = kinds[name]
+    return getattr(diffusers, kind).from_config({**scheduler, **options})
 
 
 @torch.no_grad()
@@ -53,7 +117,7 @@ def draw(
         *base.encoders,
         *base.tokenizers,
         base.unet,
-        EulerAncestralDiscreteScheduler.from_config(base.scheduler),
+        make_sampler(settings.sampler, base.scheduler),
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )
@@ -76,7 +140,7 @@ def _latents(
     settings: PreviewSettings,
     size: tuple[int, int],
 ) -> torch.Tensor:
-    texts = [p.text for p in part] + [settings.negative] * len(part)
+    texts = [p.text for p in part] + [p.negative or settings.negative for p in part]
     hidden, pooled = encode_captions(base.tokenizers, base.encoders, texts)
     device, dtype = base.unet.device, base.unet.dtype
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -168,6 +232,22 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
     return "\n".join(lines[:7])
 
 
-def save_picture(picture: Image.Image, path: Path) -> Path:
-    """Writes a PNG or JPEG safely."""
-    return write_safely(path, lambda temporary: picture.save(temporary, quality=92))
+def parameters(prompt: Prompt, settings: PreviewSettings, size: tuple[int, int]) -> str:
+    """How a preview was drawn, as A1111 and those that read its pictures write it."""
+    negative = prompt.negative or settings.negative
+    lines = [prompt.text, *([f"Negative prompt: {negative}"] if negative else [])]
+    lines.append(
+        f"Steps: {settings.steps}, Sampler: {settings.sampler}, CFG scale: {settings.cfg:g}, "
+        f"Seed: {prompt.seed}, Size: {size[0]}x{size[1]}"
+    )
+    return "\n".join(lines)
+
+
+def save_picture(picture: Image.Image, path: Path, text: str = "") -> Path:
+    """Writes a PNG or JPEG safely; a PNG keeps `text` under 'parameters', as A1111's do."""
+    details = PngInfo()
+    if text:
+        details.add_itxt("parameters", text)
+    return write_safely(
+        path, lambda temporary: picture.save(temporary, quality=92, pnginfo=details)
+    )

@@ -7,29 +7,34 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from ..dataset import Picture, broken, picture_size, read_caption, require
-from ..errors import DatasetError
+from ..errors import TrainingError
 from ..files import write_text
 from ..progress import Progress, silent
 from ..project import Project
-from . import adapter, cache
-from .base import Base, load_base
+from ..settings import to_mapping
+from . import adapter, cache, optim, parallel, state
+from .artist import Artist, Previews, Score, make_artist
+from .base import Base, open_base
+from .batch import Material, trains_text
 from .config import PreviewSettings, TrainingSettings
-from .export import metadata, save_lora
-from .loop import EpochDone, StepDone, train, trained_parts
-from .plan import Plan, make_plan
-from .preview import Prompt, draw, prompts, save_picture
+from .examples import Example, held_out, plan_examples, read_examples
+from .interrupts import Interrupts
+from .keeper import Keeper, Saved, clock, state_path
+from .logs import Logs
+from .loop import EpochDone, Learning, StepDone, begin, train, trained_parts
+from .parallel import World
+from .plan import Plan
+from .provenance import provenance
+from .text import cache_texts
+from .validation import validation_loss
 
 log = logging.getLogger(__name__)
-
-Score = Callable[[Sequence[Image.Image]], float]
 
 
 @dataclass(frozen=True)
@@ -43,24 +48,19 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Previews:
-    """Pictures drawn after `epoch` (0: before training) and, if the activation tag's were scored,
-    their likeness.
-    """
+class Note:
+    """Something the user should know, in a sentence."""
 
-    epoch: int
-    prompts: list[Prompt]
-    pictures: list[Image.Image]
-    likeness: float | None
+    text: str
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A LoRA file is on disk."""
+class Validated:
+    """The loss on the pictures held out, after `epoch` (0: before training)."""
 
-    path: Path
     epoch: int
     step: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -73,43 +73,11 @@ class Finished:
     stopped: bool
 
 
-RunEvent = Planned | Previews | StepDone | EpochDone | Saved | Finished
+RunEvent = Planned | Note | Previews | StepDone | EpochDone | Validated | Saved | Finished
 
 
-def read_dataset(project: Project) -> tuple[list[Picture], list[str]]:
-    """Pictures and captions, all checked. Raises DatasetError naming the first that is broken or
-    has no caption.
-    """
-    pictures = require(project.dataset)
-    bad = broken(pictures)
-    if bad:
-        others = f" ({len(bad) - 1} more like it.)" if len(bad) > 1 else ""
-        raise DatasetError(next(iter(bad.values())) + others)
-    captions = [read_caption(picture) for picture in pictures]
-    missing = [p.path for p, caption in zip(pictures, captions, strict=True) if caption is None]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(pictures)} pictures have no caption, the first is "
-            f"{missing[0]}. Tag them first: python -m lorakit tag {project.name}"
-        )
-    return pictures, [caption or "" for caption in captions]
-
-
-def plan_project(project: Project, settings: TrainingSettings) -> Plan:
-    """The exact plan, from the pictures' sizes alone. Raises DatasetError."""
-    sizes = [picture_size(picture.path) for picture in require(project.dataset)]
-    return make_plan(
-        sizes,
-        settings.resolution,
-        settings.bucket_step,
-        settings.repeats,
-        settings.batch_size,
-        settings.epochs,
-    )
-
-
-def choose_device(settings: TrainingSettings) -> tuple[str, torch.dtype, str]:
-    """Device, number format of the base, and why."""
+def choose_device(settings: TrainingSettings, rank: int = 0) -> tuple[str, torch.dtype, str]:
+    """Device, number format of the base, and why; `rank` counts this machine's processes."""
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if not torch.cuda.is_available():
         # Attention that has made up its mind fills the backward pass with denormal numbers, which
@@ -117,14 +85,25 @@ def choose_device(settings: TrainingSettings) -> tuple[str, torch.dtype, str]:
         torch.set_flush_denormal(True)
         wanted = "fp32" if settings.precision == "auto" else settings.precision
         return "cpu", formats[wanted], f"no GPU found: training on the CPU in {wanted}"
+    torch.cuda.set_device(rank % torch.cuda.device_count())
     name, memory = (
         torch.cuda.get_device_name(),
-        torch.cuda.get_device_properties(0).total_memory / 2**30,
+        torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30,
     )
     best = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     wanted = best if settings.precision == "auto" else settings.precision
     why = "" if best == "bf16" else " (it has no bf16)"
     return "cuda", formats[wanted], f"{name}, {memory:.0f} GB: base in {wanted}{why}, LoRA in fp32"
+
+
+def check_length(plan: Plan, settings: TrainingSettings) -> None:
+    """Raises TrainingError for a plan that is longer than anyone means."""
+    if plan.steps > settings.most_steps:
+        raise TrainingError(
+            f"This plan has {plan.steps:,} steps, more than most_steps ({settings.most_steps:,}). "
+            "About 450 are right for most characters: lower repeats or epochs, or raise most_steps "
+            "if you mean it."
+        )
 
 
 def train_project(
@@ -139,45 +118,261 @@ def train_project(
     alone.
 
     Everything that can be wrong with the input is raised (LorakitError) before the base model is
-    loaded. An interrupt (Ctrl-C, a notebook's stop button) saves what is learnt so far and ends the
-    run.
+    loaded. A run that was cut off goes on where it was. An interrupt (Ctrl-C, a notebook's stop
+    button) saves what is learnt so far and ends the run.
     """
-    pictures, captions = read_dataset(project)
-    plan = plan_project(project, settings)
-    device, dtype, reason = choose_device(settings)
+    world = parallel.join()
+    if not world.main:
+        progress, score = silent, None
+    optim.check_arguments(settings)
+    examples = read_examples(project, settings, activation_tag, progress)
+    held = held_out([example.regularisation for example in examples], settings)
+    learnt = [example for i, example in enumerate(examples) if i not in held]
+    plan = plan_examples(learnt, settings)
+    check_length(plan, settings)
+    device, dtype, reason = choose_device(settings, world.rank)
     yield Planned(plan, device, dtype, reason)
-    progress("Loading the base model", 0, 1)
-    base = load_base(settings.base_model, dtype, device)
-    progress("Loading the base model", 1, 1)
-    store = cache.folder() / "latents" / f"{project.name}.safetensors"
-    latents = cache.latents(pictures, plan.placements, base.vae, store, progress)
-    adapter.add_adapter(trained_parts(base, settings), settings.rank, settings.alpha, settings.seed)
-    artist = Artist(project, base, settings, preview, activation_tag, progress, score)
-    keeper = Keeper(project, base, settings, plan, captions, activation_tag)
-    yield from artist.draw(0)
-    last, spent, started, stopped = 0, 0.0, time.monotonic(), False
-    loop = train(base, plan, latents, captions, settings, device)
-    try:
-        for event in loop:
-            yield event
-            if isinstance(event, StepDone):
-                last, spent = event.step, event.seconds
-            elif event.epoch < event.epochs and event.epoch % settings.save_every == 0:
-                yield keeper.save(event.epoch, last, final=False)
-            if isinstance(event, EpochDone) and (
-                event.epoch == event.epochs or (preview.every and event.epoch % preview.every == 0)
-            ):
-                yield from artist.draw(event.epoch)
-    except KeyboardInterrupt:
-        stopped = True
-        log.warning("Stopped at step %d; saving what is learnt so far.", last)
-    saved = keeper.save(
-        plan.epochs if not stopped else last // plan.steps_per_epoch, last, final=True
+    base = open_base(settings, dtype, device, progress)
+    for text in base.notes:
+        yield Note(text)
+    in_order = learnt + [examples[i] for i in sorted(held)]
+    run = Run(project, base, settings, plan, in_order, device, world)
+    artist = make_artist(
+        project,
+        base,
+        settings,
+        preview,
+        activation_tag,
+        [e.caption for e in learnt],
+        progress,
+        score,
     )
-    yield saved
-    if last:
-        keep_timing(project, spent / last, device)
-    yield Finished(saved.path, last, time.monotonic() - started, stopped)
+    yield from run.prepare(activation_tag, progress)
+    yield from run.follow(artist)
+
+
+@dataclass
+class Run:
+    """One run: what it is made of, and how far it is. The first pictures of `examples`, as many as
+    the plan has, are trained on; the others are held out for validation.
+    """
+
+    project: Project
+    base: Base
+    settings: TrainingSettings
+    plan: Plan
+    examples: Sequence[Example]
+    device: str
+    world: World
+    material: Material = field(init=False)
+    learning: Learning = field(init=False)
+    keeper: Keeper = field(init=False)
+    resumed: bool = False
+    drawn: Previews | None = None  # the last previews of this run
+
+    @property
+    def held(self) -> range:
+        return range(len(self.plan.placements), len(self.examples))
+
+    def prepare(self, activation_tag: str, progress: Progress) -> Iterator[Note]:
+        """Latents, captions, adapter, optimiser; and the state to go on from, if there is one."""
+        with parallel.main_first(self.world):  # it makes the latents, the others read them
+            self.material = gather(
+                self.project, self.base, self.settings, self.examples, self.held, progress
+            )
+        parts = trained_parts(self.base, self.settings)
+        adapter.add_adapter(parts, self.settings, self.settings.seed)
+        self.learning = begin(self.base, self.settings, self.device)
+        who = state.identity(self.settings, self.examples, self.project.dataset)
+        path = state_path(self.project.output, self.project.name)
+        stored = state.read_state(path)
+        decision = state.decide(stored, who, self.plan.steps, self.settings.resume)
+        if decision.sentence:
+            yield Note(decision.sentence)
+        notes = {}
+        if stored and decision.go_on:
+            state.restore(self.learning, stored)
+            notes, self.resumed = stored.plain["notes"], True
+        elif stored and self.world.main:
+            state.put_aside(path)
+        parallel.wait(self.world)
+        learnt = self.examples[: len(self.plan.placements)]
+        origin = provenance(
+            self.project,
+            self.base,
+            self.settings,
+            self.plan,
+            learnt,
+            activation_tag,
+            notes.get("started", clock()),
+        )
+        used = type(self.learning.optimizer).__name__  # not always the one asked for
+        self.keeper = Keeper(
+            self.project.output,
+            self.project.name,
+            replace(origin, optimizer=used),
+            self.learning,
+            self.base.parts,
+            who,
+            notes.get("kept", []),
+        )
+
+    def follow(self, artist: Artist) -> Iterator[RunEvent]:
+        """Trains to the end, or until the user stops it; draws, validates and saves on the way."""
+        began, since, spent = time.monotonic(), self.learning.step, 0.0
+        yield from self._first(artist)
+        logs = (
+            Logs(
+                self.project.output,
+                self.project.name,
+                self.settings,
+                to_mapping(self.settings),
+                since,
+            )
+            if self.world.main
+            else None
+        )
+        stopped = False
+        events = train(
+            self.base,
+            self.plan,
+            self.material,
+            self.settings,
+            self.learning,
+            self.device,
+            self.world,
+        )
+        with Interrupts() as interrupts:
+            try:
+                for event in events:
+                    if isinstance(event, StepDone):
+                        spent = event.seconds
+                    for each in self._handle(event, artist):
+                        write(logs, each)
+                        yield each
+                        interrupts.check()
+            except KeyboardInterrupt:
+                stopped = True
+                log.warning("Stopped at step %d; saving what is learnt so far.", self.learning.step)
+            finally:
+                if logs:
+                    logs.close()
+        yield from self._end(since, spent, time.monotonic() - began, stopped)
+
+    def _first(self, artist: Artist) -> Iterator[RunEvent]:
+        """Previews and validation before the first step, or those there were."""
+        if not self.world.main:
+            return
+        drawn = list(artist.first()) if self.resumed else []
+        yield from drawn or artist.draw(0, 0, "epoch-000")
+        if not self.resumed:
+            yield from self._validated(0)
+
+    def _handle(self, event: StepDone | EpochDone, artist: Artist) -> Iterator[RunEvent]:
+        """An event of the loop, and what follows from it: files, previews, validation, state."""
+        yield event
+        if not self.world.main:
+            return
+        every = self.settings
+        if isinstance(event, StepDone):
+            step = event.step
+            if every.save_every_steps and step % every.save_every_steps == 0:
+                yield self.keeper.save_step(event.epoch)
+            if artist.settings.every_steps and step % artist.settings.every_steps == 0:
+                yield from self._draw(artist, event.epoch, step, f"step-{step:06d}")
+            if every.state_every and step % every.state_every == 0 and step < self.plan.steps:
+                self.keeper.save_state()
+            return
+        last = event.epoch == event.epochs
+        if not last and event.epoch % every.save_every == 0:
+            yield self.keeper.save_epoch(event.epoch)
+        yield from self._validated(event.epoch)
+        drawn = artist.settings.every and event.epoch % artist.settings.every == 0
+        if last or drawn:
+            yield from self._draw(artist, event.epoch, event.step, f"epoch-{event.epoch:03d}")
+
+    def _draw(self, artist: Artist, epoch: int, step: int, name: str) -> Iterator[Previews]:
+        with self.learning.shown():
+            for self.drawn in artist.draw(epoch, step, name):
+                yield self.drawn
+
+    def _validated(self, epoch: int) -> Iterator[Validated]:
+        if self.held:
+            with self.learning.shown():
+                loss = validation_loss(
+                    self.base, self.material, self.held, self.settings, self.device
+                )
+            yield Validated(epoch, self.learning.step, loss)
+
+    def _end(self, since: int, spent: float, seconds: float, stopped: bool) -> Iterator[RunEvent]:
+        """The LoRA file, the state, and how fast it was."""
+        step = self.learning.step
+        if self.world.main:
+            epoch = step // self.plan.steps_per_epoch if stopped else self.plan.epochs
+            saved = self.keeper.save_final(epoch, self.drawn)
+            if self.learning.whole:
+                self.keeper.save_state()
+            yield saved
+            if step > since:
+                keep_timing(self.project, spent / (step - since), self.device)
+        parallel.wait(self.world)
+        file = self.project.output / f"{self.project.name}.safetensors"
+        yield Finished(file, step, seconds, stopped)
+
+
+def gather(
+    project: Project,
+    base: Base,
+    settings: TrainingSettings,
+    examples: Sequence[Example],
+    held: range,
+    progress: Progress,
+) -> Material:
+    """Latents, masks and, where the encoders are not trained, their output for every picture."""
+    store = cache.folder() / "latents" / f"{project.name}.bin"
+    pictures = [example.picture for example in examples]
+    places = [example.placement for example in examples]
+    latents = cache.latents(pictures, places, base.vae, store, progress)
+    flipped = [i for i, example in enumerate(examples) if example.flip]
+    mirrored: list[torch.Tensor | None] = [None] * len(examples)
+    turned = cache.latents(
+        [pictures[i] for i in flipped],
+        [places[i] for i in flipped],
+        base.vae,
+        store,
+        progress,
+        mirrored=True,
+    )
+    for i, latent in zip(flipped, turned, strict=True):
+        mirrored[i] = latent
+    masks = cache.masks(pictures, places, settings.mask, settings.unmasked_weight, progress)
+    texts = None
+    if settings.caption_variants and not trains_text(settings):
+        texts = cache_texts(
+            base.tokenizers, base.encoders, examples, settings, settings.seed, held, progress
+        )
+    return Material(examples, latents, mirrored, masks, base.vae.config.scaling_factor, texts)
+
+
+def write(logs: Logs | None, event: RunEvent) -> None:
+    """What the logs hear of an event."""
+    if logs is None:
+        return
+    if isinstance(event, StepDone):
+        logs.write(
+            step=event.step,
+            epoch=event.epoch,
+            loss=event.loss,
+            lr=event.lr,
+            gradient=event.gradient,
+            seconds=event.seconds,
+        )
+    elif isinstance(event, Validated):
+        logs.write(step=event.step, epoch=event.epoch, validation=event.loss)
+    elif isinstance(event, Previews) and event.likeness is not None:
+        logs.write(step=event.step, epoch=event.epoch, likeness=event.likeness)
+    elif isinstance(event, EpochDone):
+        logs.flush()
 
 
 def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:
@@ -188,84 +383,3 @@ def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:
         project.output / "timing.json",
         json.dumps({"seconds_per_step": round(seconds_per_step, 4), "device": device}) + "\n",
     )
-
-
-class Artist:
-    """Draws the previews of a run and keeps them under `output/previews/`."""
-
-    def __init__(
-        self,
-        project: Project,
-        base: Base,
-        settings: TrainingSettings,
-        preview: PreviewSettings,
-        activation_tag: str,
-        progress: Progress,
-        score: Score | None,
-    ) -> None:
-        self.folder, self.base, self.preview, self.progress, self.score = (
-            project.output / "previews",
-            base,
-            preview,
-            progress,
-            score,
-        )
-        self.size = (preview.width or settings.resolution, preview.height or settings.resolution)
-        self.wanted = prompts(preview, activation_tag)
-        self.tag = activation_tag
-
-    def draw(self, epoch: int) -> Iterator[Previews]:
-        if not self.wanted:
-            return
-        training = [module for module in self.base.parts.values() if module.training]
-        for module in training:
-            module.eval()
-        pictures = draw(self.base, self.wanted, self.preview, self.size, self.progress)
-        for module in training:
-            module.train()
-        for number, picture in enumerate(pictures):
-            save_picture(picture, self.folder / f"epoch-{epoch:03d}-{number:02d}.png")
-        alone = [
-            picture
-            for prompt, picture in zip(self.wanted, pictures, strict=True)
-            if prompt.text == self.tag
-        ]
-        likeness = self.score(alone) if self.score and alone else None
-        yield Previews(epoch, self.wanted, pictures, likeness)
-
-
-class Keeper:
-    """Saves the LoRA as it is: `name-000001.safetensors` after an epoch, `name.safetensors` at the
-    end.
-    """
-
-    def __init__(
-        self,
-        project: Project,
-        base: Base,
-        settings: TrainingSettings,
-        plan: Plan,
-        captions: Sequence[str],
-        activation_tag: str,
-    ) -> None:
-        self.project, self.base, self.settings, self.plan = project, base, settings, plan
-        self.captions, self.activation_tag, self.started = captions, activation_tag, time.time()
-
-    def save(self, epoch: int, step: int, final: bool) -> Saved:
-        name = self.project.name if final else f"{self.project.name}-{epoch:06d}"
-        details = metadata(
-            name,
-            self.settings,
-            self.plan,
-            self.captions,
-            self.activation_tag,
-            self.base.prediction,
-            epoch,
-            step,
-            self.started,
-            time.time(),
-        )
-        tensors = adapter.tensors(trained_parts(self.base, self.settings))
-        return Saved(
-            save_lora(self.project.output / f"{name}.safetensors", tensors, details), epoch, step
-        )

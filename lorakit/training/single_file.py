@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..errors import BaseModelError
 from .names import unet_to_sgm
+from .tensorfile import TensorFile
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -49,20 +50,8 @@ def header(path: Path) -> tuple[list[str], dict[str, str]]:
     """Names of the tensors and metadata of a safetensors file, without reading the tensors. Raises
     BaseModelError.
     """
-    if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
-        raise BaseModelError(
-            f"{path} is a pickle, which can run code when opened; get the .safetensors version of "
-            "that model."
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys()), dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        size = path.stat().st_size if path.exists() else 0
-        raise BaseModelError(
-            f"{path} is not a safetensors file ({size:,} bytes: {error}). Download it again or "
-            "choose another base_model."
-        ) from error
+    with TensorFile(path) as file:
+        return list(file.entries), file.metadata
 
 
 def vae_name(name: str, blocks: int) -> str:
@@ -108,34 +97,44 @@ def open_clip_name(name: str) -> str:
     return re.sub(r"self_attn\.[qkv]_proj\.(weight|bias)", r"attn.in_proj_\1", name)
 
 
-def read_tensor(
-    part: str, name: str, get: Callable[[str], torch.Tensor], blocks: int
-) -> torch.Tensor:
-    """The tensor `name` (as transformers with `text_model.` or diffusers call it) of a part of the
-    model.
+@dataclass(frozen=True)
+class Spot:
+    """Where a checkpoint keeps a tensor: under the first of `names` that it has; of its rows the
+    `third` (0 to 2), if it is one of three in one; turned round, if `transposed`.
+    """
+
+    names: tuple[str, ...]
+    third: int | None = None
+    transposed: bool = False
+
+
+def spot(part: str, name: str, blocks: int) -> Spot:
+    """Where the original layout keeps the tensor `name` (as transformers with `text_model.` or
+    diffusers call it) of a part of the model.
     """
     if part == "unet":
-        return get(UNET + unet_to_sgm(name))
+        return Spot((UNET + unet_to_sgm(name),))
     if part == "vae":
-        return get(VAE + vae_name(name, blocks))
+        return Spot((VAE + vae_name(name, blocks),))
     if part == "te1":
-        return get(TE1 + name)
+        return Spot((TE1 + name,))
     name = name.removeprefix("text_model.")
-    tensor = get(TE2 + open_clip_name(name))
-    if name == "text_projection.weight":
-        return tensor.T.contiguous()
     which = re.search(r"self_attn\.([qkv])_proj", name)
-    return tensor.chunk(3)["qkv".index(which[1])] if which else tensor
+    third = "qkv".index(which[1]) if which else None
+    return Spot((TE2 + open_clip_name(name),), third, name == "text_projection.weight")
 
 
 def to_single_file(
     states: Mapping[str, Mapping[str, torch.Tensor]], blocks: int
 ) -> dict[str, torch.Tensor]:
     """All parts' tensors under their names in the original layout; the other way round of
-    `read_tensor`.
+    `spot`.
     """
     tensors = {UNET + unet_to_sgm(name): tensor for name, tensor in states["unet"].items()}
-    tensors |= {VAE + vae_name(name, blocks): tensor for name, tensor in states["vae"].items()}
+    tensors |= {
+        VAE + vae_name(name, blocks): tensor[:, :, None, None] if is_conv(name) else tensor
+        for name, tensor in states["vae"].items()
+    }
     tensors |= {TE1 + name: tensor for name, tensor in states["te1"].items()}
     fused: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in states["te2"].items():
@@ -151,24 +150,61 @@ def to_single_file(
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def configs_of(path: Path, keys: Iterable[str], metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configurations of the parts: those stored in the file, or full-size SDXL's. Raises
-    BaseModelError.
+def is_conv(name: str) -> bool:
+    """Whether a VAE tensor is a matrix in diffusers and a 1x1 convolution in the original layout:
+    those of its attention are.
     """
-    if CONFIG_KEY in metadata:
-        return json.loads(metadata[CONFIG_KEY])
-    names = set(keys)
-    if TE2 + "token_embedding.weight" not in names or UNET + "label_emb.0.0.weight" not in names:
-        kind = (
-            "looks like Stable Diffusion 1 or 2"
-            if any(k.startswith("cond_stage_model.") for k in names)
-            else "holds other things"
-        )
+    return bool(re.search(r"\.attentions\.\d+\.to_\w+(\.0)?\.weight$", name))
+
+
+def configs_of(
+    path: Path | str, keys: Collection[str], metadata: Mapping[str, str]
+) -> dict[str, Any]:
+    """The configurations of the parts: those stored in the file, or full-size SDXL's. Raises
+    BaseModelError for what is not an SDXL checkpoint that can be trained.
+    """
+    kind = other_kind(keys)
+    if kind:
         raise BaseModelError(
-            f"{path} is not an SDXL checkpoint: it {kind}. Choose an SDXL base (Illustrious, Pony, "
-            "NoobAI, Animagine ...)."
+            f"{path} is not an SDXL checkpoint that lorakit trains: it {kind}. Choose an SDXL base "
+            "(Illustrious, Pony, NoobAI, Animagine ...)."
         )
-    return sdxl_configs()
+    return json.loads(metadata[CONFIG_KEY]) if CONFIG_KEY in metadata else sdxl_configs()
+
+
+def other_kind(keys: Collection[str]) -> str:
+    """What a file with these tensors is, as the rest of a sentence; '' if it is an SDXL
+    checkpoint.
+    """
+    first, unet = UNET + "input_blocks.0.0.weight", UNET + "label_emb.0.0.weight"
+    if any(key.startswith("cond_stage_model.") for key in keys):
+        return "looks like Stable Diffusion 1 or 2"
+    if any(key.startswith("edm_") for key in keys):
+        return "is of the EDM kind (CosXL, Playground), which has another noise schedule"
+    if any(".lora_" in key or key.startswith(("lora_", "lycoris_")) for key in keys):
+        return "looks like a LoRA file"
+    if any("double_blocks." in key or "joint_blocks." in key for key in keys):
+        return "looks like Flux or Stable Diffusion 3"
+    if first in keys and "conditioner.embedders.0.model.ln_final.weight" in keys:
+        return "looks like the SDXL refiner"
+    if unet in keys and TE2 + "token_embedding.weight" not in keys:
+        return "lacks the text encoders"
+    return "" if unet in keys else "holds other things"
+
+
+def vae_of(path: Path | str, keys: Collection[str], metadata: Mapping[str, str]) -> str:
+    """How a file names the tensors of a VAE: 'diffusers', 'original', or 'checkpoint' for an
+    original one inside a whole checkpoint. Raises BaseModelError if it holds none.
+    """
+    if VAE + "encoder.conv_in.weight" in keys:
+        return "checkpoint"
+    if "encoder.conv_in.weight" in keys and "decoder.conv_in.weight" in keys:
+        mid = "encoder.mid_block.resnets.0.norm1.weight"
+        return "diffusers" if mid in keys else "original"
+    raise BaseModelError(
+        f"{path} holds no VAE for SDXL. Choose another one, or leave vae empty for the base "
+        "model's own."
+    )
 
 
 def sdxl_configs() -> dict[str, Any]:

@@ -4,7 +4,7 @@ dataclass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -128,8 +128,17 @@ class Form(W.VBox):
         rest = [field for name, field in self.fields.items() if name not in front]
         rows = [self.fields[name].box for name in front] + list(between)
         rows += [field.box for field in rest if not field.spec.advanced]
-        advanced = [field.box for field in rest if field.spec.advanced]
-        return rows + ([folded("Advanced", W.VBox(advanced))] if advanced else [])
+        advanced: dict[str, list[Any]] = {}
+        for field in rest:
+            if field.spec.advanced:
+                advanced.setdefault(field.spec.subject, []).append(field.box)
+        if not advanced:
+            return rows
+        pages = {subject: W.VBox(boxes) for subject, boxes in advanced.items()}
+        return [
+            *rows,
+            folded("Advanced", folds(pages) if len(pages) > 1 else W.VBox(*advanced.values())),
+        ]
 
     def _read(self, touched: str) -> None:
         """Reads every field after `touched` was changed, shows what is wrong, saves what is
@@ -158,6 +167,14 @@ class Form(W.VBox):
 
 def folded(title: str, content: Any) -> Any:
     """`content` under a title that opens and closes it; closed at first."""
-    accordion = W.Accordion([content], selected_index=None)
-    accordion.set_title(0, title)
+    return folds({title: content})
+
+
+def folds(pages: Mapping[str, Any]) -> Any:
+    """Pages one below the other, each under a title that opens and closes it; all closed at
+    first.
+    """
+    accordion = W.Accordion(list(pages.values()), selected_index=None)
+    for number, title in enumerate(pages):
+        accordion.set_title(number, title)
     return accordion

@@ -24,7 +24,16 @@ from ..tagging.captions import TaggingSettings
 from ..tagging.likeness import scorer
 from ..training.config import PreviewSettings, TrainingSettings
 from ..training.loop import EpochDone, StepDone
-from ..training.run import Finished, Planned, Previews, RunEvent, Saved, train_project
+from ..training.run import (
+    Finished,
+    Note,
+    Planned,
+    Previews,
+    RunEvent,
+    Saved,
+    Validated,
+    train_project,
+)
 from . import Bar
 from .gallery import grid_table
 from .plot import loss_plot
@@ -158,6 +167,10 @@ class Panel(W.VBox):
             self._show_previews(event)
         elif isinstance(event, Planned):
             self._show_plan(event)
+        elif isinstance(event, Note):
+            self._show_note(event)
+        elif isinstance(event, Validated):
+            self._write(f"Validation loss {event.loss:.4f} after epoch {event.epoch}.")
         elif isinstance(event, Saved):
             self._write(f"Saved {event.path.name} after epoch {event.epoch}, step {event.step}.")
         elif isinstance(event, Finished):
@@ -167,6 +180,10 @@ class Panel(W.VBox):
         self.step.max, self.epoch.max = event.plan.steps, event.plan.epochs
         self.plan.value = f"<b>{escape(event.plan.sentence())}</b><br>{escape(event.reason)}"
         self._write(f"{event.plan.sentence()}; {event.reason}")
+
+    def _show_note(self, event: Note) -> None:
+        self.plan.value += f"<br>{escape(event.text)}"
+        self._write(event.text)
 
     def _show_step(self, event: StepDone) -> None:
         self.losses.append(event.loss)
@@ -237,16 +254,18 @@ def _interrupted(events: Generator[RunEvent, None, None]) -> RunEvent | None:
 
 def time_left(event: StepDone) -> float | None:
     """Seconds until the last step, None while too few steps of this run are done to tell."""
-    if event.step < min(SOON, event.steps / 10):
+    done = event.step - event.since
+    if done < min(SOON, event.steps / 10):
         return None
-    return event.seconds / event.step * (event.steps - event.step)
+    return event.seconds / done * (event.steps - event.step)
 
 
 def step_line(event: StepDone) -> str:
     """The status line after a step."""
     left = time_left(event)
     when = "estimating the time left" if left is None else f"{duration(left)} left"
-    speed = f"{event.seconds / event.step:.2f} s a step" if event.seconds else ""
+    done = event.step - event.since
+    speed = f"{event.seconds / done:.2f} s a step" if event.seconds else ""
     return f"{when} · {speed} · loss {event.loss:.3f} · learning rate {event.lr:.2g}"
 
 

@@ -10,11 +10,12 @@ from html import escape
 import ipywidgets as W
 
 from ..colab import gpu
-from ..dataset import picture_size, require
-from ..errors import LorakitError
+from ..errors import DatasetError, LorakitError
 from ..project import Project
 from ..training.config import PreviewSettings, TrainingSettings
-from ..training.plan import Plan, Size, aim, make_plan
+from ..training.config.optimizer import departures, recommended
+from ..training.examples import Survey, survey
+from ..training.plan import Plan
 from . import red
 from .forms import INDENT, Form, folded
 
@@ -27,7 +28,7 @@ class TrainerForm(W.VBox):
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.sizes, self.reason = sizes_of(project)
+        self.survey, self.reason = survey_of(project)
         self.seconds_per_step = measured_speed(project)
         self.line = W.HTML(layout={"margin": INDENT}).add_class("lk-plan")
         self.steps = W.IntText(USUAL_STEPS, layout={"width": "90px"}).add_class("lk-aim-steps")
@@ -36,7 +37,11 @@ class TrainerForm(W.VBox):
         ).add_class("lk-aim")
         self.aim.on_click(lambda _: self._aim())
         aiming = W.HBox([self.aim, self.steps, W.Label("steps")], layout={"margin": INDENT})
-        self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming])
+        self.advice = W.HTML().add_class("lk-advice")
+        self.use = W.Button(description="Use these", icon="check").add_class("lk-use-advice")
+        self.use.on_click(lambda _: self._use_advice())
+        self.advising = W.HBox([self.advice, self.use], layout={"margin": INDENT})
+        self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming, self.advising])
         self.training.observe(lambda _: self._show_plan(), "settings")
         self.preview = Form(project, PreviewSettings)
         super().__init__([self.training, folded("Previews", self.preview)])
@@ -49,28 +54,46 @@ class TrainerForm(W.VBox):
 
     @property
     def plan(self) -> Plan:
-        """The exact plan for the settings that are in force."""
-        s = self.training.settings
-        return make_plan(self.sizes, s.resolution, s.bucket_step, s.repeats, s.batch_size, s.epochs)
+        """The exact plan for the settings that are in force. Raises LorakitError."""
+        if self.survey is None:
+            raise DatasetError(self.reason)
+        return self.survey.plan(self.training.settings)
 
     def _show_plan(self) -> None:
-        if self.reason:
-            self.line.value = red(self.reason)
-        else:
+        try:
             self.line.value = f"<b>{escape(self.plan.sentence(self.seconds_per_step))}</b>"
+        except LorakitError as error:
+            self.line.value = red(str(error))
+
+        self._show_advice()
+
+    def _show_advice(self) -> None:
+        """What is recommended for the optimiser, where the settings differ; the embedded base is
+        far smaller than what that is said of.
+        """
+        settings = self.training.settings
+        self.advice.value = escape(departures(settings))
+        wanted = self.advice.value and settings.base_model != "demo"
+        self.advising.layout.display = None if wanted else "none"
+
+    def _use_advice(self) -> None:
+        settings = self.training.settings
+        values = recommended(settings.optimizer)
+        off = {name for name in values if name.endswith("_lr") and not getattr(settings, name)}
+        self.training.fill(**{k: v for k, v in values.items() if k not in off})
 
     def _aim(self) -> None:
-        if self.sizes and self.steps.value > 0:
-            found = aim(self.plan, self.steps.value)
-            self.training.fill(repeats=found.repeats, epochs=found.epochs)
+        if self.survey and self.steps.value > 0:
+            found = self.survey.aim(self.training.settings, self.steps.value)
+            self.training.fill(repeats=found.repeats, epochs=found.epochs, max_steps=0)
 
 
-def sizes_of(project: Project) -> tuple[list[Size], str]:
-    """Width and height of every picture; or none, and the sentence that says why."""
+def survey_of(project: Project) -> tuple[Survey | None, str]:
+    """The dataset's sizes and folders; or None, and the sentence that says why."""
     try:
-        return [picture_size(picture.path) for picture in require(project.dataset)], ""
+        return survey(project), ""
     except LorakitError as error:
-        return [], str(error)
+        return None, str(error)
 
 
 def measured_speed(project: Project) -> float | None:

@@ -197,6 +197,7 @@ def test_trainer(server: str, notebook: Notebook, sample: Project) -> None:
     notebook.fill("lk-training-epochs", "2")
     notebook.says("lk-plan", "x 2 epochs = ")
     notebook.page.get_by_text("Advanced").first.click()
+    notebook.page.get_by_text("Length, saving, logs").first.click()
     notebook.page.locator(".lk-training-seed").wait_for(timeout=10 * SECOND)
     notebook.shoot("lk-plan", "form")
     assert sample.load(TrainingSettings).epochs == 2

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from lorakit.errors import BaseModelError
-from lorakit.training.base import DEMO, Base, load_base, save_single_file
+from lorakit.training import sources
+from lorakit.training.base import DEMO, Base, load_base, open_base, save_single_file
+from lorakit.training.config import BaseSettings
 
 
 def test_the_single_file_in_sdxls_layout_holds_the_same_model_as_the_folder(
@@ -89,3 +91,35 @@ def test_a_folder_saved_without_tokenizers_borrows_clips_vocabulary(
     for ours, theirs in zip(load_base(str(tmp_path)).tokenizers, base.tokenizers, strict=True):
         assert ours("astrid, purple hair").input_ids == theirs("astrid, purple hair").input_ids
         assert ours.pad_token_id == theirs.pad_token_id
+
+
+def test_loading_says_how_far_it_is() -> None:
+    seen: list[tuple[str, int, int]] = []
+    open_base(BaseSettings(), progress=lambda *said: seen.append(said))
+    assert seen == [("Loading the base model", done, 4) for done in range(5)]
+
+
+def test_a_base_of_the_menu_is_what_it_is_known_for_and_says_its_licence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save_single_file("demo", tmp_path / "base.safetensors")
+    monkeypatch.setattr(sources, "resolve", lambda *_: file)
+    base = open_base(BaseSettings(base_model="NoobAI V-Pred 1.0"))
+    assert base.notes[-1].startswith("Licence of NoobAI V-Pred 1.0: Fair AI Public License")
+    assert base.name == "NoobAI V-Pred 1.0" and base.path == file
+    assert base.prediction == "epsilon", "what the file itself says counts more than the menu"
+
+
+def test_the_settings_of_the_base_model_reach_the_place_that_fetches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def resolve(text: str, folder: str, progress: object) -> Path:
+        asked.append((text, folder))
+        return DEMO
+
+    monkeypatch.setattr(sources, "resolve", resolve)
+    monkeypatch.setattr(sources, "resolve_vae", resolve)
+    open_base(BaseSettings(base_model="owner/name", models_folder="/here", vae="owner/vae"))
+    assert asked == [("owner/name", "/here"), ("owner/vae", "/here")]

@@ -2,7 +2,12 @@
 
 import pytest
 
-from lorakit.training.names import kohya_name, unet_to_sgm
+from lorakit.training.names import (
+    kohya_name,
+    unet_to_sgm,
+    with_text_model,
+    without_text_model,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,3 +46,13 @@ def test_the_first_encoder_gets_the_same_name_with_and_without_its_text_model_le
     path: str,
 ) -> None:
     assert kohya_name("te1", path) == "lora_te1_text_model_encoder_layers_3_mlp_fc1"
+
+
+def test_the_second_encoders_projection_has_no_text_model_level() -> None:
+    assert kohya_name("te2", "text_projection") == "lora_te2_text_projection"
+
+
+@pytest.mark.parametrize("path", ["text_model.encoder.layers.3.mlp.fc1", "text_projection"])
+def test_the_text_model_level_can_be_taken_away_and_put_back(path: str) -> None:
+    assert with_text_model(without_text_model(path)) == path
+    assert with_text_model(path) == path

@@ -14,13 +14,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
+import pytest
 from packaging.version import Version
 
 from lorakit.training import adapter, preview
 from lorakit.training.base import DEMO, Base
-from lorakit.training.config import PreviewSettings
+from lorakit.training.config import AdapterSettings, PreviewSettings
 from lorakit.training.export import save_lora
+
+from .adapters import shaken
 
 PROMPTS = ["astrid", "1girl, blue hair, smile"]
 SETTINGS = PreviewSettings(steps=5, cfg=4.0)
@@ -76,14 +78,20 @@ def diffusers_is_whole() -> bool:
     return not flat and not (old_torchao and Version(installed.version("peft")) >= Version("0.19"))
 
 
-def test_diffusers_draws_what_lorakit_draws(base: Base, tmp_path: Path) -> None:
-    adapter.add_adapter(base.parts, 4, 2, seed=3)
-    generator = torch.Generator().manual_seed(0)
-    for module in base.parts.values():
-        for parameter in adapter.trainable(module):
-            parameter.data = (
-                (torch.randn(parameter.shape, generator=generator) * 0.05).half().float()
-            )
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AdapterSettings(rank=4, alpha=2),
+        AdapterSettings(
+            rank=4, alpha=2, kind="locon", conv_rank=3, conv_alpha=1.5, rank_stabilized=True
+        ),
+    ],
+    ids=["lora", "rank-stabilised locon"],
+)
+def test_diffusers_draws_what_lorakit_draws(
+    base: Base, tmp_path: Path, settings: AdapterSettings
+) -> None:
+    shaken(base, settings, spread=0.05)
     wanted = [preview.Prompt(text, seed) for seed, text in enumerate(PROMPTS)]
     pictures = preview.draw(base, wanted, SETTINGS, (128, 128))
     with adapter.without(base.parts):

@@ -22,8 +22,8 @@ from lorakit.demo.run import TRAINING
 from lorakit.project import Project, find
 from lorakit.tagging.captions import TaggingSettings, tag_dataset
 from lorakit.training.config import PreviewSettings
-from lorakit.training.plan import aim
-from lorakit.training.run import Finished, plan_project, train_project
+from lorakit.training.examples import survey
+from lorakit.training.run import Finished, train_project
 
 pytestmark = pytest.mark.slow
 
@@ -72,8 +72,7 @@ def test_real_pictures_are_swept_tagged_trained_on_and_exported(
     assert 4 <= left <= count
     report = tag_dataset(project, TaggingSettings(tagger="demo", activation_tag="sylvie"))
     assert report.captions == left
-    plan = aim(plan_project(project, TRAINING), 50)
-    settings = replace(TRAINING, repeats=plan.repeats, epochs=plan.epochs, save_every=1000)
+    settings = replace(survey(project).aim(TRAINING, 50), save_every=1000)
     *_, finished = train_project(
         project, settings, PreviewSettings(count=2, steps=4, every=0), "sylvie"
     )

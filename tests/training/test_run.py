@@ -2,7 +2,6 @@
 it beforehand.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
+from lorakit.dataset import require
 from lorakit.demo.run import TRAINING
 from lorakit.demo.sample import good_picture
 from lorakit.errors import DatasetError, TrainingError
 from lorakit.project import Project, find
 from lorakit.training import cache, loop, run
 from lorakit.training.config import PreviewSettings
+from lorakit.training.examples import plan_project
 
 SHORT = replace(TRAINING, repeats=1, batch_size=2, epochs=2, save_every=1)
 PREVIEW = PreviewSettings(count=1, steps=2, every=1, prompts=("1girl, smile",))
@@ -46,7 +48,7 @@ def events(project: Project, **changes: object) -> list[run.RunEvent]:
 
 def test_a_run_plans_previews_steps_saves_and_finishes(project: Project) -> None:
     happened = events(project)
-    kinds = [type(event).__name__ for event in happened]
+    kinds = [type(event).__name__ for event in happened if not isinstance(event, run.Note)]
     assert kinds == [
         "Planned",
         "Previews",
@@ -86,26 +88,68 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(project: Pro
 
 
 def test_with_a_text_encoder_rate_of_zero_only_the_unet_is_in_the_file(project: Project) -> None:
-    events(project, text_encoder_lr=0.0)
+    events(project, text_encoder_lr=0.0, text_encoder_2_lr=0.0)
     with safe_open(project.output / "astrid.safetensors", framework="pt") as file:
         assert {key.split("_")[1] for key in file.keys()} == {"unet"}
 
 
-def test_stopping_saves_what_is_learnt_so_far(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+def test_stopping_saves_what_is_learnt_so_far_and_going_on_ends_as_if_never_stopped(
+    project: Project,
 ) -> None:
-    def interrupted(*arguments: object) -> Iterator[loop.Event]:
-        for event in real(*arguments):
-            yield event
-            if isinstance(event, loop.StepDone) and event.step == 3:
-                raise KeyboardInterrupt
+    def lora() -> dict[str, torch.Tensor]:
+        return load_file(project.output / "astrid.safetensors")
 
-    real = loop.train
-    monkeypatch.setattr(run, "train", interrupted)
-    finished = events(project)[-1]
-    assert isinstance(finished, run.Finished)
-    assert (finished.stopped, finished.steps) == (True, 3)
-    assert finished.lora_file.exists()
+    events(project)
+    wanted = lora()
+    happened = run.train_project(project, SHORT, PREVIEW, "astrid")
+    for event in happened:
+        if isinstance(event, loop.StepDone) and event.step == 3:
+            break
+    last = [happened.throw(KeyboardInterrupt()), *happened][-1]
+    assert isinstance(last, run.Finished)
+    assert (last.stopped, last.steps) == (True, 3)
+    assert any(not torch.equal(wanted[name], tensor) for name, tensor in lora().items())
+    again = events(project)
+    assert run.Note("Going on from step 3 of 4.") in again
+    assert [e.step for e in again if isinstance(e, loop.StepDone)] == [4]
+    assert [e.epoch for e in again if isinstance(e, run.Previews)] == [0, 2]
+    assert all(torch.equal(wanted[name], tensor) for name, tensor in lora().items())
+
+
+def test_a_complete_run_can_be_made_longer_and_started_anew(project: Project) -> None:
+    events(project)
+    longer = events(project, epochs=3)
+    assert [e.step for e in longer if isinstance(e, loop.StepDone)] == [5, 6]
+    anew = events(project, epochs=3)
+    assert [e.step for e in anew if isinstance(e, loop.StepDone)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_after_the_pictures_changed_it_says_so_and_starts_anew(project: Project) -> None:
+    happened = run.train_project(project, replace(SHORT, state_every=1), PREVIEW, "astrid")
+    for event in happened:
+        if isinstance(event, loop.StepDone) and event.step == 2:
+            break
+    happened.close()  # as a kill would
+    (project.dataset / "2.txt").write_text("astrid, horns\n")
+    again = events(project)
+    told = [e.text for e in again if isinstance(e, run.Note) and "Starting anew" in e.text]
+    assert told and "the dataset changed (pictures or captions: 1 changed)" in told[0]
+    assert [e.step for e in again if isinstance(e, loop.StepDone)] == [1, 2, 3, 4]
+    assert (project.output / "state" / "astrid-old.safetensors").exists()
+
+
+def test_a_plan_nobody_means_is_not_started(project: Project) -> None:
+    with pytest.raises(TrainingError, match="has 12,000 steps, more than most_steps .10,000."):
+        events(project, epochs=1000, repeats=6)
+
+
+def test_pictures_held_out_are_asked_about_and_not_trained_on(project: Project) -> None:
+    happened = events(project, validation_share=0.25)
+    planned = happened[0]
+    assert isinstance(planned, run.Planned) and len(planned.plan.placements) == 3
+    losses = {e.epoch: e.loss for e in happened if isinstance(e, run.Validated)}
+    assert set(losses) == {0, 1, 2} and all(0 < loss < 3 for loss in losses.values())
+    assert losses[0] != losses[2]
 
 
 def test_latents_are_made_once_and_again_when_the_picture_changes(
@@ -116,9 +160,8 @@ def test_latents_are_made_once_and_again_when_the_picture_changes(
     monkeypatch.setattr(
         cache, "_encode", lambda vae, images: made.append(len(images)) or real(vae, images)
     )
-    pictures = run.require(project.dataset)
-    plan = run.plan_project(project, SHORT)
-    store = project.output / "latents.safetensors"
+    pictures, plan = require(project.dataset), plan_project(project, SHORT)
+    store = project.output / "latents.bin"
     first = cache.latents(pictures, plan.placements, base.vae, store)
     again = cache.latents(pictures, plan.placements, base.vae, store)
     assert sum(made) == 4
@@ -152,17 +195,7 @@ def test_latents_are_made_once_and_again_when_the_picture_changes(
 def test_what_is_wrong_with_the_dataset_is_said_before_the_base_is_loaded(
     project: Project, spoil, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(run, "load_base", lambda *_: pytest.fail("the base was loaded"))
+    monkeypatch.setattr(run, "open_base", lambda *_: pytest.fail("the base was loaded"))
     spoil(project.dataset)
     with pytest.raises(DatasetError, match=message):
         events(project)
-
-
-def test_nothing_to_train_is_an_error(project: Project) -> None:
-    with pytest.raises(TrainingError, match="unet_lr and text_encoder_lr are both 0"):
-        events(project, unet_lr=0.0, text_encoder_lr=0.0)
-
-
-def test_a_loss_that_is_not_a_number_stops_the_run_with_advice() -> None:
-    with pytest.raises(TrainingError, match="not a number any more at step 7. Lower unet_lr"):
-        loop._check(float("nan"), 7)

@@ -64,9 +64,11 @@ def test_common_fields_are_in_front_and_the_rest_is_folded_away(empty):
     assert form.children[0] is form.fields["epochs"].box and form.children[1] is marker
     accordion = form.children[-1]
     assert accordion.get_title(0) == "Advanced" and accordion.selected_index is None
-    folded_away = accordion.children[0].children
+    subjects = accordion.children[0]
+    folded_away = [box for page in subjects.children for box in page.children]
     advanced = [spec.name for spec in specs(TrainingSettings) if spec.advanced]
-    assert folded_away == tuple(form.fields[name].box for name in advanced)
+    assert folded_away == [form.fields[name].box for name in advanced]
+    assert subjects.get_title(0) == "The base model" and subjects.selected_index is None
 
 
 def test_a_change_is_saved_and_a_second_form_shows_it(empty):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from lorakit.errors import TrainingError
+from lorakit.training.config import TrainingSettings
 from lorakit.training.loop import EpochDone, StepDone
 from lorakit.training.plan import make_plan
 from lorakit.training.preview import Prompt
@@ -42,7 +43,10 @@ class Run:
 
     def events(self) -> Generator[RunEvent, None, None]:
         file, last, stopped = self.folder / "mila.safetensors", 0, False
-        plan = make_plan([(64, 64)] * 4, 64, 32, 1, 1, EPOCHS)
+        settings = TrainingSettings(
+            resolution=64, bucket_step=32, repeats=1, batch_size=1, epochs=EPOCHS
+        )
+        plan = make_plan([(64, 64)] * 4, settings)
         yield Planned(plan, "cpu", torch.float32, "no GPU found")
         yield previews(0, 0.2)
         try:

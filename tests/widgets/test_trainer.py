@@ -79,7 +79,7 @@ def test_aiming_sets_repeats_and_epochs_near_450_steps_and_saves_them(project):
     assert abs(form.plan.steps - 450) <= 5
     assert f"= {form.plan.steps} steps" in text(form)
     saved = project.load(TrainingSettings)
-    assert (saved.repeats, saved.epochs) == (form.plan.repeats, form.plan.epochs)
+    assert ({saved.repeats}, saved.epochs) == (set(form.plan.repeats), form.plan.epochs)
     form.steps.value = 100
     form.aim.click()
     assert abs(form.plan.steps - 100) <= 4
@@ -109,3 +109,17 @@ def test_preview_settings_are_saved_in_their_own_table(project):
     form.preview.fields["count"].widget.value = 2
     assert form.value[1].count == 2
     assert "[preview]" in project.settings_file.read_text()
+
+
+def test_what_is_recommended_for_the_optimiser_is_shown_and_used_on_a_press_only(project):
+    form = TrainerForm(project)
+    assert form.advising.layout.display == "none"  # the embedded base has other rates
+    form.training.fill(base_model="/models/illustrious.safetensors", optimizer="Prodigy")
+    assert form.advising.layout.display is None
+    assert "Recommended for Prodigy: unet_lr 1 (now 0.0003)" in form.advice.value
+    assert form.training.value.unet_lr == 3e-4
+    form.training.fill(text_encoder_2_lr=0.0)
+    form.use.click()
+    assert form.training.value.unet_lr == 1
+    assert form.training.value.text_encoder_2_lr == 0  # not trained: the person's choice
+    assert form.advising.layout.display == "none"

@@ -1,0 +1,58 @@
+"""Which base model a LoRA is trained on, and how it is held in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...settings import setting
+from .subject import SubjectSettings
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PREDICTIONS = ("auto", "epsilon", "v_prediction")
+SWITCH = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class BaseSettings(SubjectSettings):
+    """The base model."""
+
+    base_model: str = setting(
+        "demo",
+        "Base model: a name from the menu, a Hugging Face id (owner/name or "
+        "owner/name/file.safetensors) or link, a Civitai link, a direct link, or the path of a "
+        ".safetensors checkpoint or diffusers folder; 'demo' is the embedded one",
+    )
+    models_folder: str = setting(
+        "",
+        "Where downloaded base models are kept; empty: the cache on this machine's own disk",
+        advanced=True,
+    )
+    vae: str = setting(
+        "",
+        "Another VAE than the base model's own: fp16-fix, sdxl, or an id, link or path as for "
+        "base_model; all work in fp32, but fp16-fix beside a half-precision base on a GPU in fp16",
+        advanced=True,
+    )
+    prediction: str = setting(
+        "auto",
+        "What the base model predicts; auto reads it from the checkpoint",
+        choices=PREDICTIONS,
+        advanced=True,
+    )
+    zero_terminal_snr: str = setting(
+        "auto",
+        "Whether the noisiest step is pure noise (Lin et al. 2023); auto reads it from the "
+        "checkpoint",
+        choices=SWITCH,
+        advanced=True,
+    )
+    precision: str = setting(
+        "auto",
+        "Number format of the frozen base: auto takes bf16, on a GPU without it fp16, on a CPU "
+        "fp32",
+        choices=PRECISIONS,
+        advanced=True,
+    )
+    checkpointing: bool = setting(
+        True, "Save GPU memory by computing parts of each step twice", advanced=True
+    )
