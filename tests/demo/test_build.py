@@ -28,6 +28,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
+@pytest.mark.slow
 def test_a_build_writes_a_base_and_a_tagger_that_load_and_the_shipped_tokenizers(
     small: Path, tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_build_writes_a_base_and_a_tagger_that_load_and_the_shipped_tokenizers
     assert len(labels) == len(tagger.RATINGS) + len(build.all_tags())
 
 
+@pytest.mark.slow
 def test_repeating_a_build_trains_nothing_twice(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_the_demo_teaches_the_character(tmp_path: Path, two_threads: None) -> No
     assert summary.likeness_after >= 0.75
 
 
+@pytest.mark.slow
 def test_the_wild_pictures_are_swept_before_training(tmp_path: Path) -> None:
     quick = {"repeats": 1, "epochs": 1, "batch_size": 16}
     summary = run_demo(tmp_path / "demo", changes=lambda settings: replace(settings, **quick))
@@ -60,6 +61,7 @@ def test_the_wild_pictures_are_swept_before_training(tmp_path: Path) -> None:
     assert summary.removed == len(gone)
 
 
+@pytest.mark.slow
 def test_with_a_learning_rate_of_nothing_the_likeness_stays_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
