@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from lorakit.dataset import removals
-from lorakit.demo.run import run_demo
+from lorakit.demo.run import run_demo, sample_project
 from lorakit.project import find
 from lorakit.training import optim
+from lorakit.training.config import PreviewSettings
 
 
 @pytest.fixture(autouse=True)
@@ -51,11 +52,19 @@ def test_the_demo_teaches_the_character(tmp_path: Path, two_threads: None) -> No
     assert summary.likeness_after >= 0.75
 
 
+@pytest.fixture
+def hasty(tmp_path: Path) -> Path:
+    """The sample project with few, rough previews: for tests that do not look at them."""
+    project = sample_project(tmp_path / "demo")
+    project.save(PreviewSettings(count=2, steps=3))
+    return tmp_path / "demo"
+
+
 @pytest.mark.slow
-def test_the_wild_pictures_are_swept_before_training(tmp_path: Path) -> None:
+def test_the_wild_pictures_are_swept_before_training(hasty: Path) -> None:
     quick = {"repeats": 1, "epochs": 1, "batch_size": 16}
-    summary = run_demo(tmp_path / "demo", changes=lambda settings: replace(settings, **quick))
-    gone = {row["file"] for row in removals(find(str(tmp_path / "demo")))}
+    summary = run_demo(hasty, changes=lambda settings: replace(settings, **quick))
+    gone = {row["file"] for row in removals(find(str(hasty)))}
     assert "broken.png" in gone
     assert {"astrid_copy_small.jpg", "astrid_copy_light.jpg"} & gone or len(gone) >= 3
     assert summary.removed == len(gone)
@@ -63,10 +72,10 @@ def test_the_wild_pictures_are_swept_before_training(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_with_a_learning_rate_of_nothing_the_likeness_stays_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hasty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optim, "rate_factor", lambda *_: 0.0)
     quick = {"repeats": 1, "epochs": 2}
-    summary = run_demo(tmp_path / "demo", changes=lambda settings: replace(settings, **quick))
+    summary = run_demo(hasty, changes=lambda settings: replace(settings, **quick))
     assert summary.steps > 5
     assert summary.likeness_after == summary.likeness_before

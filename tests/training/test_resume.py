@@ -20,7 +20,7 @@ from lorakit.project import Project, find
 from lorakit.training.config import PreviewSettings, TrainingSettings
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("LORAKIT_KILLS", "4"))
+KILLS = int(os.environ.get("LORAKIT_KILLS", "2"))
 SETTINGS = TrainingSettings(
     repeats=3,
     batch_size=1,
