@@ -43,7 +43,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """All batches of `epoch` (from 1) are done."""
+    """All batches of `epoch` (from 1) are done, or in the last one those up to max_steps."""
 
     epoch: int
     epochs: int
@@ -120,9 +120,9 @@ def train(
     spent, since, step = 0.0, learning.step, 0
     for epoch in range(1, plan.epochs + 1):
         for group in steps_of_epoch(plan, epoch, settings.seed):
+            if step == plan.steps:  # max_steps ends the last epoch early
+                break
             step += 1
-            if step > plan.steps:
-                return
             if step <= since:  # done before the run was cut off
                 continue
             began, learning.whole = time.monotonic(), False

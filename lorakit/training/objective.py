@@ -277,9 +277,3 @@ def _distance(
     if settings.loss == "huber":
         return c * smooth
     raise ValueError(f"loss is '{settings.loss}'; it must be 'l2', 'l1', 'huber' or 'smooth_l1'")
-
-
-def loss(guess: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean squared error in float32, per picture, times its weight, averaged."""
-    each = (guess.float() - wanted.float()).pow(2).mean(dim=(1, 2, 3))
-    return (each * weight.to(each)).mean()

@@ -72,7 +72,9 @@ def test_max_steps_ends_in_the_middle_of_an_epoch(base: Base) -> None:
         "StepDone",
         "EpochDone",
         "StepDone",
+        "EpochDone",
     ]
+    assert happened[-1] == loop.EpochDone(2, 2, 3)
 
 
 def test_text_encoders_stop_at_their_share_and_the_unet_goes_on(

@@ -305,9 +305,6 @@ def test_the_loss_is_computed_in_float32_whatever_comes_in() -> None:
     found = objective.losses(guess, wanted, DEFAULTS, torch.ones(2, dtype=torch.float64))
     assert found.dtype == torch.float32
     assert found.tolist() == [90000, 90000]  # float16 ends at 65504
-    assert objective.loss(guess, wanted, torch.tensor([1.0, 0.5])).item() == pytest.approx(
-        90000 * 0.75
-    )
 
 
 # Masks
