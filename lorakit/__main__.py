@@ -144,7 +144,8 @@ def _add_set(sub: argparse.ArgumentParser, section: str) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help=f"change settings of [{section}] for this run, like epochs=10",
+        help=f"change settings of [{section}], like epochs=10; `tag` and `plan --aim` save them in "
+        "project.toml, the others change this run only",
     )
 
 
@@ -216,6 +217,7 @@ def _tag(options: argparse.Namespace) -> dict[str, Any]:
         return {"text": f"{count} captions are as they were.", "captions": count}
     chosen = settings.changed(here.load(TaggingSettings), options.set)
     done = tag_dataset(here, chosen, TerminalProgress())
+    here.save(chosen)  # training goes by the activation tag that the captions have now
     result = {field.name: getattr(done, field.name) for field in fields(done)}
     return {"text": str(done), **result}
 

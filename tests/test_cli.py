@@ -13,6 +13,8 @@ from PIL import Image
 
 from lorakit.__main__ import main
 from lorakit.demo.sample import good_picture
+from lorakit.project import find
+from lorakit.tagging.captions import TaggingSettings
 
 COMMANDS = ("demo", "init", "tag", "plan", "train", "preview", "inspect")
 QUICK = [
@@ -92,6 +94,8 @@ def test_tag_train_preview_and_inspect_follow_each_other(
     tagged = result(capsys, "tag", "astrid", "--set", "tagger=demo", "activation_tag=astrid")
     assert tagged["captions"] == 3
     assert all(p.read_text().startswith("astrid") for p in dataset.glob("*.txt"))
+    saved = find(str(home / "astrid")).load(TaggingSettings)
+    assert (saved.activation_tag, saved.tagger) == ("astrid", "demo")  # training goes by them
     (home / "astrid" / "project.toml").write_text(
         "[training]\n"
         + "\n".join(
