@@ -10,7 +10,8 @@ demo: setup  ## train a LoRA on the embedded world, without GPU, hub or account
 	$(PYTHON_HERE) -m lorakit demo
 
 test: setup  ## run the tests
-	$(PYTHON_HERE) -m pytest
+	$(PYTHON_HERE) -m pytest -m "not alone"
+	$(PYTHON_HERE) -m pytest -n 0 -m alone
 
 lint: setup  ## check style and types
 	$(PYTHON_HERE) -m ruff check

@@ -156,7 +156,7 @@ def _demo(options: argparse.Namespace) -> dict[str, Any]:
         folder = build_world(seed=options.seed)
         return {"text": f"The embedded world is in {folder}.", "folder": folder}
     if options.action == "checkpoint":
-        from .training.base import save_single_file
+        from .training.saving import save_single_file
 
         path = save_single_file("demo", options.folder / "demo-base.safetensors")
         return {"text": f"The embedded base as one SDXL checkpoint: {path}", "file": path}
@@ -307,7 +307,7 @@ def _preview(options: argparse.Namespace) -> dict[str, Any]:
     from .training import adapter, preview
     from .training.base import open_base
     from .training.config import PreviewSettings, TrainingSettings
-    from .training.run import choose_device
+    from .training.device import choose_device
 
     here = project.existing(options.project)
     training, chosen = (
@@ -316,6 +316,7 @@ def _preview(options: argparse.Namespace) -> dict[str, Any]:
     )
     device, dtype, _ = choose_device(training)
     base = open_base(training, dtype, device, TerminalProgress())
+    base.fetch("unet", "te1", "te2", progress=TerminalProgress())
     adapter.load_adapter(base.parts, options.lora or here.output / f"{here.name}.safetensors")
     adapter.set_strength(base.parts, options.strength)
     wanted = (

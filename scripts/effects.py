@@ -340,17 +340,18 @@ def read(name: str) -> Numbers:
 def loss_on(name: str, home: Project) -> float:
     """The run's LoRA asked about the pictures of `home`, always with the same noise."""
     from lorakit.training import adapter
-    from lorakit.training.base import open_base
+    from lorakit.training.base import ENCODERS, open_base
     from lorakit.training.examples import read_examples
-    from lorakit.training.run import gather
+    from lorakit.training.material import gather
     from lorakit.training.validation import validation_loss
 
     work, progress = find(str(FOLDER / "runs" / name)), TerminalProgress()
     settings = replace(work.load(TrainingSettings), flip=False, mask="none", seed=1)
     base = open_base(settings)
+    base.fetch("unet", *ENCODERS)
     adapter.load_adapter(base.parts, work.output / f"{work.name}.safetensors")
     examples = read_examples(home, settings, ACTIVATION_TAG, progress)
-    material = gather(home, base, settings, examples, range(0), progress)
+    material = gather(home, base, settings, examples, None, progress)
     return validation_loss(base, material, range(len(examples)), settings, "cpu")
 
 

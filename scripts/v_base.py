@@ -21,7 +21,8 @@ from lorakit.demo.build import without_pair
 from lorakit.demo.fit import train_loop
 from lorakit.demo.pictures import cached_drawings
 from lorakit.training import objective
-from lorakit.training.base import DEMO, load_base, save_folder
+from lorakit.training.base import DEMO, load_base
+from lorakit.training.saving import save_folder
 from lorakit.training.text import encode_captions
 
 DRAWINGS, STEPS, BATCH, LR = 9000, 1500, 32, 5e-4

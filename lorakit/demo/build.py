@@ -21,7 +21,8 @@ from transformers import CLIPTokenizer
 
 from ..errors import LorakitError
 from ..training import cache
-from ..training.base import DEMO, Base, save_folder
+from ..training.base import DEMO, Base
+from ..training.saving import save_folder
 from . import base, tagger
 from .pictures import SIZES, Drawings, cached_drawings, draw_one
 from .sample import ASTRID

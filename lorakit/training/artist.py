@@ -14,7 +14,15 @@ from ..progress import Progress
 from ..project import Project
 from .base import Base
 from .config import PreviewSettings, TrainingSettings
-from .preview import Prompt, draw, parameters, prompts, save_picture
+from .preview import (
+    Prompt,
+    States,
+    draw,
+    encode_prompts,
+    parameters,
+    prompts,
+    save_picture,
+)
 
 Score = Callable[[Sequence[Image.Image]], float]
 
@@ -32,9 +40,9 @@ class Previews:
     step: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Artist:
-    """Draws the previews of a run."""
+    """Draws the previews of a run. `states` are what frozen encoders made of the prompts."""
 
     folder: Path
     base: Base
@@ -44,13 +52,25 @@ class Artist:
     activation_tag: str
     progress: Progress
     score: Score | None
+    states: States | None = None
+
+    def encode(self) -> None:
+        """Encodes the prompts once for all: for encoders that are not trained."""
+        self.states = encode_prompts(self.base, self.wanted, self.settings)
 
     def draw(self, epoch: int, step: int, name: str) -> Iterator[Previews]:
         """The previews, also saved as `name-00.png` and so on; nothing where none are wanted."""
         if not self.wanted:
             return
         with evaluating(self.base):
-            pictures = draw(self.base, self.wanted, self.settings, self.size, self.progress)
+            pictures = draw(
+                self.base,
+                self.wanted,
+                self.settings,
+                self.size,
+                self.progress,
+                states=self.states,
+            )
         for number, (picture, prompt) in enumerate(zip(pictures, self.wanted, strict=True)):
             text = parameters(prompt, self.settings, self.size)
             save_picture(picture, self._path(name, number), text)

@@ -11,26 +11,11 @@ import torch
 
 from . import adapter, cache, objective
 from .base import Base
-from .config import AdapterSettings, TrainingSettings
-from .examples import Example
-from .text import TextCache, encode, token_chunks
+from .config import TrainingSettings
+from .material import Material, trains_text
+from .text import encode, token_chunks
 
 Tokens = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Material:
-    """All that is trained on, one entry a picture: latents as posterior mean and deviation.
-
-    `texts` is what the encoders make of the captions where they are not trained.
-    """
-
-    examples: Sequence[Example]
-    latents: Sequence[torch.Tensor]
-    mirrored: Sequence[torch.Tensor | None]
-    masks: Sequence[torch.Tensor | None]
-    scaling: float
-    texts: TextCache | None = None
 
 
 @dataclass(frozen=True)
@@ -144,11 +129,6 @@ def _masks(
     return torch.stack(
         [mask.flip(-1) if flip else mask for mask, flip in zip(filled, turned, strict=True)]
     )
-
-
-def trains_text(settings: AdapterSettings) -> bool:
-    """Whether any text encoder gets a LoRA."""
-    return bool(settings.text_encoder_lr or settings.text_encoder_2_lr)
 
 
 def picture_losses(

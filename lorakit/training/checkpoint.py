@@ -61,6 +61,14 @@ class Checkpoint:
         file, found, _ = self._find(part, name)
         return file.entries[found].start
 
+    def shape(self, part: str, name: str) -> tuple[int, ...]:
+        """The shape that `read` would give a tensor; reads nothing. Raises BaseModelError."""
+        file, found, spot = self._find(part, name)
+        shape = file.entries[found].shape
+        if spot.third is not None:
+            shape = (shape[0] // 3, *shape[1:])
+        return shape[::-1] if spot.transposed else shape
+
     def read(
         self, part: str, name: str, dtype: torch.dtype | None = None, device: str = "cpu"
     ) -> torch.Tensor:

@@ -18,13 +18,13 @@ import torch
 
 from ..errors import SettingsError
 from ..progress import Progress, silent
-from .base import build
 from .export import save_lora
 from .factors import Factors, Tensors, checked, dora_error, network_details, pack
 from .foreign import read_file, read_modules
 from .merge import Goal, Reduced, merge, resize
 from .metadata import modelspec, sdxl_lora, tag_counts
 from .names import kohya_name
+from .parts import empty
 from .single_file import sdxl_configs
 
 Details = Mapping[str, str]
@@ -120,7 +120,7 @@ def _sdxl() -> dict[str, torch.nn.Module]:
     """Full-size SDXL without weights: every module that a LoRA could be on."""
     configs = sdxl_configs()
     parts = ("unet", "te1", "te2")
-    return {part: build(part, configs[part], None, torch.float32, "meta") for part in parts}
+    return {part: empty(part, configs[part]) for part in parts}
 
 
 def check_target(target: Path, sources: Sequence[Path]) -> None:

@@ -13,9 +13,10 @@ import torch
 from ..errors import TrainingError
 from . import adapter, chance, objective, optim, parallel
 from .base import Base
-from .batch import Material, make_batch, picture_losses
+from .batch import make_batch, picture_losses
 from .config import AdapterSettings, TrainingSettings
 from .ema import Ema
+from .material import Material
 from .parallel import World
 from .plan import Plan, batches
 

@@ -19,9 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 from ..errors import SettingsError
 from ..files import write_safely
 from ..progress import Progress, silent
-from .base import Base
+from .base import ENCODERS, Base
 from .config import PreviewSettings
-from .text import encode_captions
+from .text import encode_texts, pad_chunks
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,17 @@ def make_sampler(name: str, scheduler: Mapping[str, Any]) -> Any:
     return getattr(diffusers, kind).from_config({**scheduler, **options})
 
 
+States = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def encode_prompts(base: Base, wanted: Sequence[Prompt], settings: PreviewSettings) -> States:
+    """What the text encoders make of each prompt and negative prompt, by its text."""
+    texts = [p.text for p in wanted] + [p.negative or settings.negative for p in wanted]
+    with base.present(*ENCODERS):
+        once = list(dict.fromkeys(["", *texts]))
+        return dict(zip(once, encode_texts(base.tokenizers, base.encoders, once), strict=True))
+
+
 @torch.no_grad()
 def draw(
     base: Base,
@@ -107,15 +118,17 @@ def draw(
     size: tuple[int, int],
     progress: Progress = silent,
     batch: int = 0,
+    states: States | None = None,
 ) -> list[Image.Image]:
-    """One picture of `size` (width, height) for each prompt, drawn by the weights as they are now.
+    """One picture of `size` (width, height) for each prompt, drawn by the weights as they are now;
+    `states` are the prompts', if they are known already.
 
     Each prompt's noise depends on its seed alone, so the batch size changes nothing but speed.
     """
+    states = states or encode_prompts(base, wanted, settings)
+    nothing = (None,) * 5  # VAE, encoders and tokenizers do their part outside
     pipeline = StableDiffusionXLPipeline(
-        base.vae,
-        *base.encoders,
-        *base.tokenizers,
+        *nothing,
         base.unet,
         make_sampler(settings.sampler, base.scheduler),
         force_zeros_for_empty_prompt=False,
@@ -123,14 +136,15 @@ def draw(
     )
     pipeline.set_progress_bar_config(disable=True)
     batch = batch or max(1, 16 * 128 * 128 // (size[0] * size[1]))
-    pictures: list[Image.Image] = []
+    latents: list[torch.Tensor] = []
     progress("Drawing previews", 0, len(wanted))
-    for start in range(0, len(wanted), batch):
-        part = wanted[start : start + batch]
-        latents = _latents(pipeline, base, part, settings, size)
-        pictures += _decode(base, latents)
-        progress("Drawing previews", len(pictures), len(wanted))
-    return pictures
+    with base.present("unet"):
+        for start in range(0, len(wanted), batch):
+            part = wanted[start : start + batch]
+            latents.append(_latents(pipeline, base, part, settings, size, states))
+            progress("Drawing previews", start + len(part), len(wanted))
+    with base.present("vae"):
+        return [picture for each in latents for picture in _decode(base, each)]
 
 
 def _latents(
@@ -139,16 +153,18 @@ def _latents(
     part: Sequence[Prompt],
     settings: PreviewSettings,
     size: tuple[int, int],
+    states: States,
 ) -> torch.Tensor:
     texts = [p.text for p in part] + [p.negative or settings.negative for p in part]
-    hidden, pooled = encode_captions(base.tokenizers, base.encoders, texts)
     device, dtype = base.unet.device, base.unet.dtype
+    hidden = pad_chunks([states[text][0] for text in texts], states[""][0]).to(device, dtype)
+    pooled = torch.stack([states[text][1] for text in texts]).to(device, dtype)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         return pipeline(
-            prompt_embeds=hidden[: len(part)].to(dtype),
-            negative_prompt_embeds=hidden[len(part) :].to(dtype),
-            pooled_prompt_embeds=pooled[: len(part)].to(dtype),
-            negative_pooled_prompt_embeds=pooled[len(part) :].to(dtype),
+            prompt_embeds=hidden[: len(part)],
+            negative_prompt_embeds=hidden[len(part) :],
+            pooled_prompt_embeds=pooled[: len(part)],
+            negative_pooled_prompt_embeds=pooled[len(part) :],
             generator=[torch.Generator().manual_seed(p.seed) for p in part],
             width=size[0],
             height=size[1],

@@ -9,91 +9,45 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-
-import torch
 
 from ..errors import TrainingError
 from ..files import write_text
 from ..progress import Progress, silent
 from ..project import Project
 from ..settings import to_mapping
-from . import adapter, cache, optim, parallel, state
+from . import adapter, optim, parallel, state
 from .artist import Artist, Previews, Score, make_artist
-from .base import Base, open_base
-from .batch import Material, trains_text
+from .base import ENCODERS, Base, open_base
 from .config import PreviewSettings, TrainingSettings
+from .device import choose_device
+from .events import Finished, Note, Planned, RunEvent, Saved, Validated
 from .examples import Example, held_out, plan_examples, read_examples
 from .interrupts import Interrupts
-from .keeper import Keeper, Saved, clock, state_path
+from .keeper import Keeper, clock, state_path
 from .logs import Logs
 from .loop import EpochDone, Learning, StepDone, begin, train, trained_parts
+from .material import Material, gather, keeps_texts
 from .parallel import World
 from .plan import Plan
 from .provenance import provenance
-from .text import cache_texts
+from .text import TextCache, cache_texts
 from .validation import validation_loss
 
+__all__ = [
+    "EpochDone",
+    "Finished",
+    "Note",
+    "Planned",
+    "Previews",
+    "RunEvent",
+    "Saved",
+    "StepDone",
+    "Validated",
+    "choose_device",
+    "train_project",
+]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What will be done, before anything is loaded."""
-
-    plan: Plan
-    device: str
-    dtype: torch.dtype
-    reason: str  # why this device and number format
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something the user should know, in a sentence."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Validated:
-    """The loss on the pictures held out, after `epoch` (0: before training)."""
-
-    epoch: int
-    step: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The run is over; `stopped` if the user ended it early."""
-
-    lora_file: Path
-    steps: int
-    seconds: float
-    stopped: bool
-
-
-RunEvent = Planned | Note | Previews | StepDone | EpochDone | Validated | Saved | Finished
-
-
-def choose_device(settings: TrainingSettings, rank: int = 0) -> tuple[str, torch.dtype, str]:
-    """Device, number format of the base, and why; `rank` counts this machine's processes."""
-    formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if not torch.cuda.is_available():
-        # Attention that has made up its mind fills the backward pass with denormal numbers, which
-        # made it 2.5 times slower. Threads take this over when they start: it must come early.
-        torch.set_flush_denormal(True)
-        wanted = "fp32" if settings.precision == "auto" else settings.precision
-        return "cpu", formats[wanted], f"no GPU found: training on the CPU in {wanted}"
-    torch.cuda.set_device(rank % torch.cuda.device_count())
-    name, memory = (
-        torch.cuda.get_device_name(),
-        torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30,
-    )
-    best = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    wanted = best if settings.precision == "auto" else settings.precision
-    why = "" if best == "bf16" else " (it has no bf16)"
-    return "cuda", formats[wanted], f"{name}, {memory:.0f} GB: base in {wanted}{why}, LoRA in fp32"
 
 
 def check_length(plan: Plan, settings: TrainingSettings) -> None:
@@ -147,7 +101,7 @@ def train_project(
         progress,
         score,
     )
-    yield from run.prepare(activation_tag, progress)
+    yield from run.prepare(activation_tag, artist, progress)
     yield from run.follow(artist)
 
 
@@ -174,12 +128,16 @@ class Run:
     def held(self) -> range:
         return range(len(self.plan.placements), len(self.examples))
 
-    def prepare(self, activation_tag: str, progress: Progress) -> Iterator[Note]:
-        """Latents, captions, adapter, optimiser; and the state to go on from, if there is one."""
+    def prepare(self, activation_tag: str, artist: Artist, progress: Progress) -> Iterator[Note]:
+        """Captions, latents, adapter, optimiser; and the state to go on from, if there is one. Of
+        the base model only what is needed is in memory: encoders, then VAE, then U-Net.
+        """
+        texts = self._texts(artist, progress)
         with parallel.main_first(self.world):  # it makes the latents, the others read them
             self.material = gather(
-                self.project, self.base, self.settings, self.examples, self.held, progress
+                self.project, self.base, self.settings, self.examples, texts, progress
             )
+        self.base.fetch("unet", progress=progress)
         parts = trained_parts(self.base, self.settings)
         adapter.add_adapter(parts, self.settings, self.settings.seed)
         self.learning = begin(self.base, self.settings, self.device)
@@ -216,6 +174,26 @@ class Run:
             who,
             notes.get("kept", []),
         )
+
+    def _texts(self, artist: Artist, progress: Progress) -> TextCache | None:
+        """What the encoders make of captions and prompts, where that can be kept; else they stay
+        in memory.
+        """
+        if not keeps_texts(self.settings):
+            self.base.fetch(*ENCODERS, progress=progress)
+            return None
+        base, seed = self.base, self.settings.seed
+        with base.present(*ENCODERS, progress=progress):
+            artist.encode()
+            return cache_texts(
+                base.tokenizers,
+                base.encoders,
+                self.examples,
+                self.settings,
+                seed,
+                self.held,
+                progress,
+            )
 
     def follow(self, artist: Artist) -> Iterator[RunEvent]:
         """Trains to the end, or until the user stops it; draws, validates and saves on the way."""
@@ -318,40 +296,6 @@ class Run:
         parallel.wait(self.world)
         file = self.project.output / f"{self.project.name}.safetensors"
         yield Finished(file, step, seconds, stopped)
-
-
-def gather(
-    project: Project,
-    base: Base,
-    settings: TrainingSettings,
-    examples: Sequence[Example],
-    held: range,
-    progress: Progress,
-) -> Material:
-    """Latents, masks and, where the encoders are not trained, their output for every picture."""
-    store = cache.folder() / "latents" / f"{project.name}.bin"
-    pictures = [example.picture for example in examples]
-    places = [example.placement for example in examples]
-    latents = cache.latents(pictures, places, base.vae, store, progress)
-    flipped = [i for i, example in enumerate(examples) if example.flip]
-    mirrored: list[torch.Tensor | None] = [None] * len(examples)
-    turned = cache.latents(
-        [pictures[i] for i in flipped],
-        [places[i] for i in flipped],
-        base.vae,
-        store,
-        progress,
-        mirrored=True,
-    )
-    for i, latent in zip(flipped, turned, strict=True):
-        mirrored[i] = latent
-    masks = cache.masks(pictures, places, settings.mask, settings.unmasked_weight, progress)
-    texts = None
-    if settings.caption_variants and not trains_text(settings):
-        texts = cache_texts(
-            base.tokenizers, base.encoders, examples, settings, settings.seed, held, progress
-        )
-    return Material(examples, latents, mirrored, masks, base.vae.config.scaling_factor, texts)
 
 
 def write(logs: Logs | None, event: RunEvent) -> None:

@@ -152,7 +152,7 @@ def cache_texts(
     captions, priors = _fitting(tokenizers[0], examples, settings, seed, plain, size)
     texts = dict.fromkeys(["", *(text for each in (*captions, *priors) for text in each)])
     number = {text: i for i, text in enumerate(texts)}
-    states = _encode_all(tokenizers, encoders, list(texts), progress)
+    states = encode_texts(tokenizers, encoders, list(texts), progress)
     return TextCache(
         states,
         [[number[text] for text in each] for each in captions],
@@ -217,13 +217,15 @@ def _fitting(
 
 
 @torch.no_grad()
-def _encode_all(
+def encode_texts(
     tokenizers: Sequence[Any],
     encoders: Sequence[torch.nn.Module],
     texts: Sequence[str],
-    progress: Progress,
+    progress: Progress = silent,
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Hidden states and pooled output of each text, in batches of texts of equally many chunks."""
+    """Hidden states (77 x chunks, width) and pooled output of each text; texts of equally
+    many chunks are encoded together.
+    """
     weight = next(encoders[0].parameters())
     lengths = [_chunks(tokens) for tokens in _tokens(tokenizers[0], texts)]
     made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}

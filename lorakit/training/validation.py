@@ -12,8 +12,9 @@ import torch
 from . import chance, objective
 from .artist import evaluating
 from .base import Base
-from .batch import Material, make_batch, picture_losses
+from .batch import make_batch, picture_losses
 from .config import TrainingSettings
+from .material import Material
 
 TIMESTEPS = (100, 300, 500, 700, 900)
 

@@ -35,6 +35,7 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(1500)
 def test_the_demo_teaches_the_character(tmp_path: Path, two_threads: None) -> None:
     summary = run_demo(tmp_path / "demo", seed=1)

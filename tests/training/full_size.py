@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from lorakit.training import single_file  # noqa: E402
-from lorakit.training.base import build, canonical  # noqa: E402
+from lorakit.training.parts import canonical, empty  # noqa: E402
 
 BLOCK = 2**22 + 1  # random numbers, used again from another place for each tensor
 PARTS = ("unet", "vae", "te1", "te2")
@@ -39,8 +39,8 @@ def shapes(configs: dict[str, Any]) -> dict[str, torch.Size]:
     """Name and shape of every tensor that a checkpoint with these configurations has."""
     states = {}
     for part in PARTS:
-        empty = build(part, configs[part], None, torch.float32, "cpu").state_dict()
-        states[part] = {canonical(part, name): tensor for name, tensor in empty.items()}
+        weights = empty(part, configs[part]).state_dict()
+        states[part] = {canonical(part, name): tensor for name, tensor in weights.items()}
     blocks = len(configs["vae"]["block_out_channels"])
     named = single_file.to_single_file(states, blocks)
     return {name: tensor.shape for name, tensor in named.items()}

@@ -1,16 +1,19 @@
 """Loading the base: folder and single file are the same model, and what is not a base says so."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lorakit.errors import BaseModelError
-from lorakit.training import sources
-from lorakit.training.base import DEMO, Base, load_base, open_base, save_single_file
+from lorakit.training import parts, sources
+from lorakit.training.base import DEMO, Base, load_base, open_base
+from lorakit.training.checkpoint import FOLDERS
 from lorakit.training.config import BaseSettings
+from lorakit.training.saving import save_single_file
 
 
 def test_the_single_file_in_sdxls_layout_holds_the_same_model_as_the_folder(
@@ -93,10 +96,81 @@ def test_a_folder_saved_without_tokenizers_borrows_clips_vocabulary(
         assert ours.pad_token_id == theirs.pad_token_id
 
 
+def test_an_opened_base_has_no_weights_until_they_are_asked_for() -> None:
+    base = open_base(BaseSettings())
+    assert all(parts.is_empty(module) for module in modules(base).values())
+    assert base.fetch("te1", "vae") == ["te1", "vae"]
+    assert {n for n, module in modules(base).items() if not parts.is_empty(module)} == {
+        "te1",
+        "vae",
+    }
+    assert base.fetch("te1") == [], "it is there already"
+
+
+def test_a_part_put_down_and_read_again_is_the_same_and_still_frozen(base: Base) -> None:
+    other = open_base(BaseSettings())
+    other.fetch(*FOLDERS)
+    for name, module in modules(other).items():
+        other.release(name)
+        assert parts.is_empty(module)
+        other.fetch(name)
+        wanted = modules(base)[name].state_dict()
+        assert all(torch.equal(tensor, wanted[k]) for k, tensor in module.state_dict().items())
+        assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_parts_are_present_while_needed_and_those_that_were_there_stay() -> None:
+    base = open_base(BaseSettings())
+    base.fetch("vae")
+    with pytest.raises(KeyError), base.present("vae", "te2"):
+        assert not parts.is_empty(base.vae) and not parts.is_empty(base.encoders[1])
+        raise KeyError
+    assert not parts.is_empty(base.vae) and parts.is_empty(base.encoders[1])
+
+
+def test_a_vae_of_another_place_is_read_again_from_there(tmp_path: Path) -> None:
+    with torch.no_grad():
+        other = load_base("demo").vae
+        other.quant_conv.bias.fill_(7)
+        other.save_pretrained(tmp_path)
+    base = open_base(BaseSettings(vae=str(tmp_path)))
+    for _ in range(2):
+        with base.present("vae"):
+            assert (base.vae.quant_conv.bias == 7).all()
+
+
+def test_a_base_that_came_from_no_file_keeps_its_parts(base: Base) -> None:
+    alone = replace(base, store=None)
+    alone.release("vae")
+    assert not parts.is_empty(base.vae)
+
+
+def modules(base: Base) -> dict[str, torch.nn.Module]:
+    return {**base.parts, "vae": base.vae}
+
+
 def test_loading_says_how_far_it_is() -> None:
     seen: list[tuple[str, int, int]] = []
-    open_base(BaseSettings(), progress=lambda *said: seen.append(said))
-    assert seen == [("Loading the base model", done, 4) for done in range(5)]
+    base = open_base(BaseSettings())
+    base.fetch("te1", "vae", progress=lambda *said: seen.append(said))
+    for label, part in (("the first text encoder", base.encoders[0]), ("the VAE", base.vae)):
+        count = len(part.state_dict())
+        told = [said[1:] for said in seen if said[0] == f"Loading {label}"]
+        assert told == [(done, count) for done in range(count + 1)]
+
+
+def test_a_tensor_of_another_shape_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    for part in DEMO.iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    (tmp_path / "unet").unlink()
+    (tmp_path / "unet").mkdir()
+    file = "diffusion_pytorch_model.safetensors"
+    weights = load_file(DEMO / "unet" / file)
+    weights["conv_in.weight"] = torch.zeros(64, 9, 3, 3)  # as inpainting checkpoints have it
+    save_file(weights, tmp_path / "unet" / file)
+    (tmp_path / "unet" / "config.json").symlink_to(DEMO / "unet" / "config.json")
+    with pytest.raises(BaseModelError, match="conv_in.weight is 64x9x3x3, not 64x4x3x3"):
+        open_base(BaseSettings(base_model=str(tmp_path)))
 
 
 def test_a_base_of_the_menu_is_what_it_is_known_for_and_says_its_licence(

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorakit.training import detect, single_file
-from lorakit.training.base import DEMO, open_base, save_single_file
+from lorakit.training.base import DEMO, open_base
 from lorakit.training.checkpoint import Checkpoint, open_checkpoint
 from lorakit.training.config import BaseSettings
 from lorakit.training.links import MENU, Listed
+from lorakit.training.saving import save_single_file
 
 EPS, V = "epsilon", "v_prediction"
 NOOB = next(row for row in MENU if row.zero_terminal_snr)

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lorakit.training.base import DEMO, load_base, save_single_file
+from lorakit.training.base import DEMO, load_base
 from lorakit.training.checkpoint import open_checkpoint
+from lorakit.training.saving import save_single_file
 from lorakit.training.single_file import sdxl_configs
 from lorakit.training.tensorfile import TensorFile
 from lorakit.training.text import encode_captions

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lorakit.training import adapter
-from lorakit.training.base import build
 from lorakit.training.config import AdapterSettings
+from lorakit.training.parts import empty
 from lorakit.training.single_file import sdxl_configs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -18,10 +18,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def full_size() -> dict[str, torch.nn.Module]:
     """SDXL's three parts without their weights."""
     configs = sdxl_configs()
-    return {
-        part: build(part, configs[part], None, torch.float32, "meta")
-        for part in ("unet", "te1", "te2")
-    }
+    return {part: empty(part, configs[part]) for part in ("unet", "te1", "te2")}
 
 
 def lines(tensors: dict[str, torch.Tensor]) -> list[str]:

@@ -17,8 +17,10 @@ from lorakit.demo.sample import good_picture
 from lorakit.errors import DatasetError, TrainingError
 from lorakit.project import Project, find
 from lorakit.training import cache, loop, run
+from lorakit.training.base import Base, open_base
 from lorakit.training.config import PreviewSettings
 from lorakit.training.examples import plan_project
+from lorakit.training.parts import is_empty
 
 SHORT = replace(TRAINING, repeats=1, batch_size=2, epochs=2, save_every=1)
 PREVIEW = PreviewSettings(count=1, steps=2, every=1, prompts=("1girl, smile",))
@@ -44,6 +46,29 @@ def events(project: Project, **changes: object) -> list[run.RunEvent]:
             score=lambda pictures: len(pictures) / 4,
         )
     )
+
+
+def test_only_what_is_trained_stays_in_memory(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Base] = []
+
+    def remembered(*arguments: object) -> Base:
+        opened.append(open_base(*arguments))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr(run, "open_base", remembered)
+    frozen = {"text_encoder_lr": 0.0, "text_encoder_2_lr": 0.0}
+    for changes, expected in (
+        (frozen, {"unet"}),
+        (frozen | {"caption_variants": 0, "prior_weight": 0.0}, {"unet", "te1", "te2"}),
+        ({"text_encoder_2_lr": 0.0}, {"unet", "te1", "te2"}),
+    ):
+        settings = replace(SHORT, resume="never", epochs=1, **changes)
+        for event in run.train_project(project, settings, PREVIEW, "astrid"):
+            if isinstance(event, run.StepDone):
+                modules = {**opened[-1].parts, "vae": opened[-1].vae}
+                assert {n for n, m in modules.items() if not is_empty(m)} == expected
 
 
 def test_a_run_plans_previews_steps_saves_and_finishes(project: Project) -> None:

@@ -15,7 +15,8 @@ import pytest
 from lorakit import colab
 from lorakit.errors import BaseModelError
 from lorakit.training import download, links, sources, web
-from lorakit.training.base import load_base, save_single_file
+from lorakit.training.base import load_base
+from lorakit.training.saving import save_single_file
 from lorakit.training.sources import resolve, resolve_vae, safe_name
 
 from .servers import Reply, Running, Web, checkpoint, saved
