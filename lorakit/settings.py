@@ -35,11 +35,12 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    suggestions: tuple[str, ...] = (),
     advanced: bool = False,
     separator: str = ",",
 ) -> Any:
-    """A dataclass field. `low` and `high` are inclusive; `advanced` fields sit under Advanced in a
-    form.
+    """A dataclass field. `low` and `high` are inclusive; `suggestions` are values among others,
+    where `choices` are all there are; `advanced` fields sit under Advanced in a form.
 
     `separator` stands between the words of a tuple where it is written as one text: a line end for
     sentences.
@@ -50,6 +51,7 @@ def setting(
         "low": low,
         "high": high,
         "choices": choices,
+        "suggestions": suggestions,
         "advanced": advanced,
     }
     return dataclasses.field(default=default, metadata=metadata | {"separator": separator})
@@ -67,6 +69,7 @@ class Spec:
     low: float | None
     high: float | None
     choices: tuple[str, ...]
+    suggestions: tuple[str, ...]
     advanced: bool
     separator: str
     subject: str  # what the class that declares it is about: "The loss"
@@ -236,8 +239,10 @@ def table(cls: type) -> str:
     """
     subjects: dict[str, list[str]] = {}
     for spec in specs(cls):
-        limits = ", ".join(spec.choices) or " to ".join(
-            f"{v:g}" for v in (spec.low, spec.high) if v is not None
+        limits = (
+            ", ".join(spec.choices)
+            or "; ".join((*spec.suggestions, "or another") if spec.suggestions else ())
+            or " to ".join(f"{v:g}" for v in (spec.low, spec.high) if v is not None)
         )
         unit = f" {spec.unit}" if spec.unit else ""
         default = ", ".join(spec.default) if isinstance(spec.default, tuple) else spec.default

@@ -82,6 +82,8 @@ def _widget(spec: Spec, value: Any) -> Any:
     }
     if spec.choices:
         return W.Dropdown(options=list(spec.choices), **common)
+    if spec.suggestions:
+        return W.Combobox(options=list(spec.suggestions), **common)
     if spec.type is bool:
         return W.Checkbox(**common)
     kind = {int: W.IntText, float: W.FloatText, tuple: W.Textarea}.get(spec.type, W.Text)

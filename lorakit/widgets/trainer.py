@@ -17,6 +17,7 @@ from ..training.config.optimizer import departures, recommended
 from ..training.examples import Survey, survey
 from ..training.plan import Plan
 from . import red
+from .folders import FoldersForm
 from .forms import INDENT, Form, folded
 
 KNOBS = ("base_model", "repeats", "batch_size", "epochs")
@@ -24,7 +25,9 @@ USUAL_STEPS = 450  # what a character usually takes
 
 
 class TrainerForm(W.VBox):
-    """Training and preview settings of a project. `training` and `preview` are the two forms."""
+    """Training and preview settings of a project. `training` and `preview` are the two forms,
+    `folders` is that of the dataset's folders, or None.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -44,7 +47,11 @@ class TrainerForm(W.VBox):
         self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming, self.advising])
         self.training.observe(lambda _: self._show_plan(), "settings")
         self.preview = Form(project, PreviewSettings)
-        super().__init__([self.training, folded("Previews", self.preview)])
+        pages = [self.training, folded("Previews", self.preview)]
+        self.folders = self._folders()
+        if self.folders:
+            pages.insert(1, folded("Folders", self.folders))
+        super().__init__(pages)
         self._show_plan()
 
     @property
@@ -59,12 +66,21 @@ class TrainerForm(W.VBox):
             raise DatasetError(self.reason)
         return self.survey.plan(self.training.settings)
 
+    def _folders(self) -> FoldersForm | None:
+        """The form for folders of the dataset, where there are any beside dataset/ itself."""
+        if self.survey is None or set(self.survey.folders) == {"."}:
+            return None
+        return FoldersForm(self.project, self.survey.folders, self._survey_again)
+
+    def _survey_again(self) -> None:
+        self.survey, self.reason = survey_of(self.project)
+        self._show_plan()
+
     def _show_plan(self) -> None:
         try:
             self.line.value = f"<b>{escape(self.plan.sentence(self.seconds_per_step))}</b>"
         except LorakitError as error:
             self.line.value = red(str(error))
-
         self._show_advice()
 
     def _show_advice(self) -> None:

@@ -48,13 +48,14 @@ def test_large_limits_are_written_out(empty):
 
 def test_each_kind_of_setting_has_its_widget(empty):
     fields = Form(empty, TrainingSettings).fields
-    names = ("epochs", "unet_lr", "shuffle_tags", "optimizer", "base_model")
+    names = ("epochs", "unet_lr", "shuffle_tags", "optimizer", "models_folder", "base_model")
     assert {name: type(fields[name].widget) for name in names} == {
         "epochs": W.IntText,
         "unet_lr": W.FloatText,
         "shuffle_tags": W.Checkbox,
         "optimizer": W.Dropdown,
-        "base_model": W.Text,
+        "models_folder": W.Text,
+        "base_model": W.Combobox,
     }
 
 
@@ -172,3 +173,11 @@ def test_filling_a_form_is_like_typing(empty):
     form.observe(lambda change: seen.append(change["new"].epochs), "settings")
     form.fill(repeats=2, epochs=3)
     assert seen == [10, 3] and empty.load(TrainingSettings).repeats == 2
+
+
+def test_a_setting_with_suggestions_offers_them_and_takes_any_other_text(empty):
+    field = Form(empty, TrainingSettings).fields["base_model"]
+    assert isinstance(field.widget, W.Combobox) and not field.widget.ensure_option
+    assert field.widget.options[:2] == ("demo", "Illustrious XL 0.1")
+    field.widget.value = "owner/name"
+    assert empty.load(TrainingSettings).base_model == "owner/name"

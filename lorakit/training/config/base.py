@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...settings import setting
+from ..links import MENU, VAES
 from .subject import SubjectSettings
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -21,6 +22,7 @@ class BaseSettings(SubjectSettings):
         "Base model: a name from the menu, a Hugging Face id (owner/name or "
         "owner/name/file.safetensors) or link, a Civitai link, a direct link, or the path of a "
         ".safetensors checkpoint or diffusers folder; 'demo' is the embedded one",
+        suggestions=tuple(row.name for row in MENU),
     )
     models_folder: str = setting(
         "",
@@ -31,6 +33,7 @@ class BaseSettings(SubjectSettings):
         "",
         "Another VAE than the base model's own: fp16-fix, sdxl, or an id, link or path as for "
         "base_model; all work in fp32, but fp16-fix beside a half-precision base on a GPU in fp16",
+        suggestions=tuple(row.name for row in VAES),
         advanced=True,
     )
     prediction: str = setting(
