@@ -114,7 +114,7 @@ def dropout() -> list[Sequence[Any]]:
     """How much better a LoRA knows its own few pictures than others of the same character."""
     few, others = project("few", first_eight), project("unseen", unseen)
     rows: list[Sequence[Any]] = [("dropout", "loss on its 8 pictures", "on 16 others", "gap")]
-    kinds: dict[str, dict[str, float]] = {
+    kinds: dict[str, Numbers] = {
         "none": {},
         "dropout 0.3": {"dropout": 0.3},
         "rank_dropout 0.3": {"rank_dropout": 0.3},
@@ -159,7 +159,7 @@ def regularisation() -> list[Sequence[Any]]:
     ]
     for label, (home, changes) in ways.items():
         name = f"leak-{label.replace(' ', '-')}"
-        found = run(name, home, **changes)
+        found = run(name, home, leak=True, **changes)
         rows.append((label, found["steps"], found["likeness"], found["leak"], found["own tags"]))
     return rows
 
@@ -266,16 +266,16 @@ def with_others(made: Project) -> None:
 # --- runs and what is measured of them ------------------------------------------------------------
 
 
-def run(name: str, home: Project | None = None, **changes: Any) -> Numbers:
+def run(name: str, home: Project | None = None, leak: bool = False, **changes: Any) -> Numbers:
     """The numbers of a run of the demo's settings with `changes`; trained now if it was not yet."""
     numbers = read(name)
     if "likeness" not in numbers:
-        numbers = trained(name, home or sample(), changes)
+        numbers = trained(name, home or sample(), leak, changes)
         write_text(FOLDER / f"{name}.json", json.dumps(numbers, indent=1) + "\n")
     return numbers
 
 
-def trained(name: str, home: Project, changes: dict[str, Any]) -> Numbers:
+def trained(name: str, home: Project, leak: bool, changes: dict[str, Any]) -> Numbers:
     from lorakit.training import run as training
     from lorakit.training.inspect import describe
 
@@ -285,7 +285,7 @@ def trained(name: str, home: Project, changes: dict[str, Any]) -> Numbers:
     tagging = work.load(TaggingSettings)
     settings = replace(work.load(TrainingSettings), seed=1, **changes)
     work.save(settings)
-    preview = replace(PREVIEW, prompts=OTHERS * 4, seed=1100)
+    preview = replace(PREVIEW, prompts=OTHERS * 4 if leak else (), seed=1100)
     progress, drawn, paces = TerminalProgress(), [], []
     began = time.monotonic()
     for event in training.train_project(
@@ -300,17 +300,19 @@ def trained(name: str, home: Project, changes: dict[str, Any]) -> Numbers:
             paces.append(event.seconds / event.step)
         elif isinstance(event, training.Finished):
             steps, file = event.steps, event.lora_file
-    others = drawn[-1].pictures[preview.count :]
-    return {
+    numbers = {
         "before": round(drawn[0].likeness or 0, 3),
         "likeness": round(drawn[-1].likeness or 0, 3),
-        "leak": round(scorer(tagging)(others), 3),  # type: ignore[misc]
-        "own tags": own_tags(others, preview.prompts, tagging),
         "steps": steps,
         "pace": round(paces[-1], 3),
         "seconds": round(time.monotonic() - began),
         "modules": sum(describe(file)["modules"].values()),
     }
+    if leak:
+        others = drawn[-1].pictures[preview.count :]
+        numbers["leak"] = round(scorer(tagging)(others), 3)  # type: ignore[misc]
+        numbers["own tags"] = own_tags(others, preview.prompts, tagging)
+    return numbers
 
 
 def own_tags(pictures: Sequence[Image.Image], prompts: Sequence[str], tagging: Any) -> float:

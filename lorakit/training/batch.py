@@ -180,12 +180,10 @@ def _guess(
     settings: TrainingSettings,
 ) -> torch.Tensor:
     """What the U-Net, as it is, makes of noisy latents under the batch's captions."""
-    device, dtype = noisy.device.type, base.unet.dtype
-    with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        with nullcontext() if trains_text(settings) else torch.no_grad():
-            hidden, pooled = _states(base, batch, noisy.device)
-        conditions = {"text_embeds": pooled, "time_ids": time_ids}
-        return base.unet(noisy, t, hidden, added_cond_kwargs=conditions).sample
+    with nullcontext() if trains_text(settings) else torch.no_grad():
+        hidden, pooled = _states(base, batch, noisy.device)
+    conditions = {"text_embeds": pooled, "time_ids": time_ids}
+    return base.unet(noisy, t, hidden, added_cond_kwargs=conditions).sample
 
 
 def _states(base: Base, batch: Batch, device: torch.device) -> Tokens:

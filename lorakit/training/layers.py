@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import layer as lora_layer
+from peft.tuners.lora.layer import LoraLayer
 
 from ..errors import TrainingError
 from .dora import Dora
+from .lora_layers import NAME, Conv2d, ConvHalf, Linear, LinearHalf
 from .names import without_text_model
 
-NAME = "lorakit"  # peft's name for the adapter
 UNET_TARGET = re.compile(
     r".*attentions\.\d+\.(proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2)))"
 )
@@ -103,9 +103,7 @@ def inject(module: torch.nn.Module, paths: Collection[str], dora: bool = False) 
     # peft asks every quantisation library it knows before it takes its own layer, and its question
     # about torchao raises on Colab's image (torchao 0.10). Registering the layers is peft's
     # documented way to be asked first.
-    config._register_custom_module(
-        {torch.nn.Linear: lora_layer.Linear, torch.nn.Conv2d: lora_layer.Conv2d}
-    )
+    config._register_custom_module({torch.nn.Linear: Linear, torch.nn.Conv2d: Conv2d})
     inject_adapter_in_model(config, module, adapter_name=NAME)
 
 
@@ -131,11 +129,11 @@ def put(
     base, rank = layer.get_base_layer(), len(down)
     if isinstance(base, torch.nn.Conv2d):
         geometry = (base.kernel_size, base.stride, base.padding, base.dilation)
-        first = torch.nn.Conv2d(base.in_channels, rank, *geometry, bias=False, device="meta")
-        second = torch.nn.Conv2d(rank, base.out_channels, 1, bias=False, device="meta")
+        first = ConvHalf(base.in_channels, rank, *geometry, bias=False, device="meta")
+        second = ConvHalf(rank, base.out_channels, 1, bias=False, device="meta")
     else:
-        first = torch.nn.Linear(base.in_features, rank, bias=False, device="meta")
-        second = torch.nn.Linear(rank, base.out_features, bias=False, device="meta")
+        first = LinearHalf(base.in_features, rank, bias=False, device="meta")
+        second = LinearHalf(rank, base.out_features, bias=False, device="meta")
     for half, weight in ((first, down), (second, up)):
         half.weight = torch.nn.Parameter(weight.to(base.weight.device, torch.float32))
         half.train(base.training)
@@ -148,7 +146,7 @@ def put(
 def lora_modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     """Path and layer of every module that carries a LoRA."""
     for path, child in module.named_modules():
-        if isinstance(child, lora_layer.LoraLayer):
+        if isinstance(child, LoraLayer):
             yield path, child
 
 

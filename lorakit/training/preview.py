@@ -159,19 +159,18 @@ def _latents(
     device, dtype = base.unet.device, base.unet.dtype
     hidden = pad_chunks([states[text][0] for text in texts], states[""][0]).to(device, dtype)
     pooled = torch.stack([states[text][1] for text in texts]).to(device, dtype)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        return pipeline(
-            prompt_embeds=hidden[: len(part)],
-            negative_prompt_embeds=hidden[len(part) :],
-            pooled_prompt_embeds=pooled[: len(part)],
-            negative_pooled_prompt_embeds=pooled[len(part) :],
-            generator=[torch.Generator().manual_seed(p.seed) for p in part],
-            width=size[0],
-            height=size[1],
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.cfg,
-            output_type="latent",
-        ).images
+    return pipeline(
+        prompt_embeds=hidden[: len(part)],
+        negative_prompt_embeds=hidden[len(part) :],
+        pooled_prompt_embeds=pooled[: len(part)],
+        negative_pooled_prompt_embeds=pooled[len(part) :],
+        generator=[torch.Generator().manual_seed(p.seed) for p in part],
+        width=size[0],
+        height=size[1],
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.cfg,
+        output_type="latent",
+    ).images
 
 
 def _decode(base: Base, latents: torch.Tensor) -> list[Image.Image]:

@@ -233,10 +233,7 @@ def encode_texts(
         same = [i for i, each in enumerate(lengths) if each == length]
         for start in range(0, len(same), BATCH):
             rows = same[start : start + BATCH]
-            with torch.autocast(
-                weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32
-            ):
-                both = encode_captions(tokenizers, encoders, [texts[i] for i in rows])
+            both = encode_captions(tokenizers, encoders, [texts[i] for i in rows])
             hidden, pooled = (each.to("cpu", weight.dtype) for each in both)
             # cloned: a slice would keep the whole batch in memory as long as it lives
             made |= {
