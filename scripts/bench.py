@@ -66,10 +66,12 @@ def plans() -> Rows:
 
 def job(folder: Path, steps: int) -> Rows:
     """The demo's own job, ended after `steps` steps."""
-    from lorakit.demo.run import clean, sample_project
+    from lorakit.clean.sweep import sweep
+    from lorakit.demo.run import sample_project
     from lorakit.tagging.captions import TaggingSettings, tag_dataset
     from lorakit.training import run
     from lorakit.training.config import PreviewSettings, TrainingSettings
+    from lorakit.training.examples import plan_project
 
     rows: Rows = []
 
@@ -80,16 +82,19 @@ def job(folder: Path, steps: int) -> Rows:
         return result
 
     project = timed("draw the sample project", lambda: sample_project(folder))
-    timed("find broken pictures and near-duplicates", lambda: clean(project))
+    timed("find broken pictures and near-duplicates", lambda: sweep(project))
     timed("tag", lambda: tag_dataset(project, project.load(TaggingSettings)))
     settings = project.load(TrainingSettings)
-    plan = run.plan_project(project, settings)
+    plan = plan_project(project, settings)
     settings = replace(settings, epochs=-(-steps // plan.steps_per_epoch), save_every=1)
     events = run.train_project(
         project, settings, replace(project.load(PreviewSettings), every=0), "bench"
     )
     timed("read the dataset and plan", lambda: next(events))
-    drawn = timed("load the base, cache latents, draw the first previews", lambda: next(events))
+    drawn = timed(
+        "load the base, cache latents, draw the first previews",
+        lambda: next(event for event in events if isinstance(event, run.Previews)),
+    )
     took = [(event, elapsed) for event, elapsed in stopwatch(events)]
     paces = [elapsed for event, elapsed in took if isinstance(event, run.StepDone)]
     saves = [elapsed for event, elapsed in took if isinstance(event, run.Saved)]
