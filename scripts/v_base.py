@@ -33,7 +33,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else STEPS
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_flush_denormal(True)  # see training.run.choose_device
+    torch.set_flush_denormal(True)  # see training.device.choose_device
     if not (folder / "model_index.json").exists():
         make(folder, steps)
     print(f"The v-prediction base is in {folder}.")

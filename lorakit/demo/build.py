@@ -48,7 +48,7 @@ def build_world(seed: int = 0, work: Path | None = None, assets: Path = ASSETS) 
     interrupted.
     """
     logging.getLogger("lorakit").setLevel(logging.INFO)
-    torch.set_flush_denormal(True)  # see training.run.choose_device
+    torch.set_flush_denormal(True)  # see training.device.choose_device
     work = work or cache.folder() / f"world-{seed}"
     work.mkdir(parents=True, exist_ok=True)
     write_tokenizers(merge_list(work), assets / "base")

@@ -136,15 +136,14 @@ def draw(
     )
     pipeline.set_progress_bar_config(disable=True)
     batch = batch or max(1, 16 * 128 * 128 // (size[0] * size[1]))
-    latents: list[torch.Tensor] = []
+    pictures: list[Image.Image] = []
     progress("Drawing previews", 0, len(wanted))
-    with base.present("unet"):
+    with base.present("unet", "vae"):
         for start in range(0, len(wanted), batch):
             part = wanted[start : start + batch]
-            latents.append(_latents(pipeline, base, part, settings, size, states))
-            progress("Drawing previews", start + len(part), len(wanted))
-    with base.present("vae"):
-        return [picture for each in latents for picture in _decode(base, each)]
+            pictures += _decode(base, _latents(pipeline, base, part, settings, size, states))
+            progress("Drawing previews", len(pictures), len(wanted))
+    return pictures
 
 
 def _latents(

@@ -43,7 +43,6 @@ __all__ = [
     "Saved",
     "StepDone",
     "Validated",
-    "choose_device",
     "train_project",
 ]
 
