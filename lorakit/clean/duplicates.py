@@ -30,6 +30,7 @@ from PIL import Image
 from .. import dataset
 from ..dataset import Picture
 from ..errors import DatasetError
+from ..images import open_image
 from ..progress import Progress, silent, track
 from ..project import Project
 
@@ -87,9 +88,7 @@ def near_duplicates(
         if (look := look_at(p.path))
     }
     ranked = sorted(looks, key=lambda picture: quality(looks[picture]), reverse=True)
-    small = lru_cache(maxsize=512)(
-        lambda row, side: small_copy(dataset.open_image(ranked[row].path), side)
-    )
+    small = lru_cache(maxsize=512)(lambda row, side: small_copy(open_image(ranked[row].path), side))
     groups: dict[int, list[int]] = {}
     copies: set[int] = set()
     for row, other, equal in _candidates([looks[picture] for picture in ranked], distance):
@@ -124,7 +123,7 @@ def remove_duplicates(project: Project, groups: Sequence[Group]) -> list[Path]:
 def look_at(path: Path) -> Look | None:
     """What is compared of a picture, or None if it cannot be read."""
     try:
-        image = dataset.open_image(path)
+        image = open_image(path)
     except DatasetError:
         return None
     with path.open("rb") as file:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..dataset import flatten, open_image
 from ..errors import SettingsError
+from ..images import flatten, open_image
 from ..install import nvidia_gpu
 from ..progress import Progress, silent
 from ..settings import nearest

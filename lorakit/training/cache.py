@@ -20,8 +20,9 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 
-from ..dataset import Picture, open_alpha, open_image
+from ..dataset import Picture
 from ..errors import DatasetError
+from ..images import open_alpha, open_image
 from ..progress import Progress, silent, track
 from . import packed
 from .plan import Placement

@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..dataset import Picture, broken, has_alpha, picture_size, read_caption, require
+from ..dataset import Picture, broken, read_caption, require
 from ..errors import DatasetError
+from ..images import has_alpha, picture_size
 from ..progress import Progress, silent
 from ..project import Project
 from .captions import part, prior_caption, shown_caption

@@ -17,8 +17,9 @@ from pathlib import Path
 import ipywidgets as W
 from PIL import Image
 
-from ..dataset import Picture, open_image, read_caption, removals, require, scan
+from ..dataset import Picture, read_caption, removals, require, scan
 from ..errors import DatasetError
+from ..images import open_image
 from ..project import Project
 
 LIMIT = 60  # pictures on a page: about 5 KB each, so a page stays under half a megabyte

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from lorakit.dataset import Picture, open_image
+from lorakit.dataset import Picture
 from lorakit.errors import DatasetError
+from lorakit.images import open_image
 from lorakit.training import cache
 from lorakit.training.base import Base
 from lorakit.training.plan import Placement, fit
