@@ -14,14 +14,17 @@ from ..errors import TrainingError
 from . import adapter, chance, objective, optim, parallel
 from .base import Base
 from .batch import make_batch, picture_losses
+from .checkpointing import set_checkpointing
 from .config import AdapterSettings, TrainingSettings
 from .ema import Ema
-from .material import Material
+from .material import Material, trained_names
 from .parallel import World
 from .plan import Plan, batches
+from .planner import Way, Ways
 
 Modules = Mapping[str, torch.nn.Module]
 
+OutOfMemory = torch.OutOfMemoryError
 ALARM = 20  # steps whose mean loss is compared with that of the first so many
 EXPLODED = 10  # times the loss of the beginning
 
@@ -51,7 +54,15 @@ class EpochDone:
     step: int
 
 
-Event = StepDone | EpochDone
+@dataclass(frozen=True)
+class Shrunk:
+    """Memory ran out in `step`, which is done again in another way."""
+
+    way: Way
+    step: int
+
+
+Event = StepDone | EpochDone | Shrunk
 
 
 @dataclass
@@ -84,8 +95,7 @@ class Learning:
 
 def trained_parts(base: Base, settings: AdapterSettings) -> dict[str, torch.nn.Module]:
     """The parts that get a LoRA: those whose learning rate is not 0."""
-    rates = adapter.learning_rates(settings)
-    return {part: module for part, module in base.parts.items() if rates[part]}
+    return {part: base.parts[part] for part in trained_names(settings)}
 
 
 def begin(base: Base, settings: TrainingSettings, device: str) -> Learning:
@@ -109,15 +119,20 @@ def train(
     learning: Learning,
     device: str = "cpu",
     world: World | None = None,
+    ways: Ways | None = None,
 ) -> Iterator[Event]:
     """Trains the LoRA that is already on `base`, from `learning.step` on; an iterator of events.
+    Batches are computed in the best of `ways`, or in one go; out of memory, in a smaller one.
 
     Raises TrainingError when the loss stops being a number or explodes.
     """
     world = world or World()
+    way = ways.best() if ways else Way(plan.batch_size, (), 0, 0.0)
     kept = objective.kept_signal(base.scheduler)
     rates = [group["lr"] for group in learning.optimizer.param_groups]
-    _enter_training(base, learning.parts, settings.checkpointing and device != "cpu")
+    for module in learning.parts.values():  # for the LoRA's dropout, and for checkpointing
+        module.train()
+    set_checkpointing(learning.parts, way.stages)
     spent, since, step = 0.0, learning.step, 0
     for epoch in range(1, plan.epochs + 1):
         for group in steps_of_epoch(plan, epoch, settings.seed):
@@ -131,7 +146,17 @@ def train(
             for values, rate in zip(learning.optimizer.param_groups, rates, strict=True):
                 values["lr"] = rate * factor
             _hold_text(learning, settings, step, plan.steps)
-            loss = _gradients(base, material, group, kept, settings, learning, device, world)
+            while True:
+                try:
+                    loss = _gradients(
+                        base, material, group, kept, settings, learning, device, world, way.at_once
+                    )
+                    break
+                except OutOfMemory as error:
+                    way = _smaller(ways, way, world, error)
+                    yield Shrunk(way, step)
+                _forget(learning, device)
+                set_checkpointing(learning.parts, way.stages)
             gradient = _follow(learning, settings, loss, device)
             spent, learning.whole = spent + time.monotonic() - began, True
             rate = optim.effective_rate(learning.optimizer)
@@ -140,6 +165,26 @@ def train(
             step >= since
         ):  # cut off just before its end, an epoch ends again: its file may be missing
             yield EpochDone(epoch, plan.epochs, step)
+
+
+def _smaller(ways: Ways | None, way: Way, world: World, error: RuntimeError) -> Way:
+    """The next smaller way. Raises TrainingError if there is none; where several processes wait for
+    one another, one alone cannot change it.
+    """
+    smaller = ways.smaller(way) if ways and world.count == 1 else None
+    if smaller is None:
+        raise TrainingError(
+            "The memory does not suffice for one step. Set at_once to 1 and checkpointing to full, "
+            "or lower resolution or rank, or free memory that other programs hold."
+        ) from error
+    return smaller
+
+
+def _forget(learning: Learning, device: str) -> None:
+    """Takes back what a step that was not finished has left behind."""
+    learning.optimizer.zero_grad(set_to_none=True)
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def steps_of_epoch(plan: Plan, epoch: int, seed: int) -> list[list[list[int]]]:
@@ -157,9 +202,10 @@ def _gradients(
     learning: Learning,
     device: str,
     world: World,
+    at_once: int,
 ) -> float:
-    """Adds up the gradients of a step's batches over all processes; returns the mean loss of its
-    pictures.
+    """Adds up the gradients of a step's batches over all processes, so many pictures at a time;
+    returns the mean loss of its pictures.
     """
     step, pictures = learning.step + 1, sum(map(len, group))
     value = torch.zeros((), device=device)
@@ -169,8 +215,9 @@ def _gradients(
         batch = make_batch(
             material, rows, base, settings, chance.generator(*place), chance.dice(*place)
         ).part(world.share(len(rows)))
-        if len(batch):
-            loss = picture_losses(base, batch, kept, settings, device).sum() / pictures
+        for start in range(0, len(batch), at_once):
+            some = batch.part(slice(start, start + at_once))
+            loss = picture_losses(base, some, kept, settings, device).sum() / pictures
             learning.scaler.scale(loss).backward()
             value += loss.detach()
     parallel.sum_gradients([p for p in learning.parameters if p.requires_grad], world)
@@ -227,18 +274,3 @@ def _hold_text(learning: Learning, settings: TrainingSettings, step: int, steps:
             if part in learning.parts:
                 for parameter in adapter.trainable(learning.parts[part]):
                     parameter.requires_grad_(False)
-
-
-def _enter_training(base: Base, parts: Modules, checkpointing: bool) -> None:
-    """Training mode matters for checkpointing and the adapter's dropout: nothing else in SDXL
-    behaves otherwise while training.
-    """
-    for part, module in parts.items():
-        module.train()
-        if checkpointing:
-            if part == "unet":
-                module.enable_gradient_checkpointing()
-            elif hasattr(module, "activation_checkpointing_enable"):  # its name from release 6 on
-                module.activation_checkpointing_enable()
-            else:  # re-entrant, which transformers 4 takes by itself, no gradient comes through
-                module.gradient_checkpointing_enable({"use_reentrant": False})

@@ -14,6 +14,7 @@ import torch
 from ..progress import Progress
 from ..project import Project
 from . import cache
+from .adapter import learning_rates
 from .base import Base
 from .config import AdapterSettings, TrainingSettings
 from .examples import Example
@@ -33,6 +34,11 @@ class Material:
     masks: Sequence[torch.Tensor | None]
     scaling: float
     texts: TextCache | None = None
+
+
+def trained_names(settings: AdapterSettings) -> list[str]:
+    """The parts that get a LoRA: those whose learning rate is not 0."""
+    return [part for part, rate in learning_rates(settings).items() if rate]
 
 
 def trains_text(settings: AdapterSettings) -> bool:

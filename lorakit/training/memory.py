@@ -1,5 +1,5 @@
-"""How much memory a run's steps need: every tensor that the backward pass keeps is counted, on a
-U-Net that has shapes and no weights.
+"""How much memory the steps of a run keep: every tensor that autograd holds for the backward pass
+is counted, on modules that have shapes and no weights.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .text import CHUNK, encode
+
 Size = tuple[int, int]  # width, height
+RESNETS, TEXT = "resnets", "text encoders"
 
 
 @dataclass(frozen=True)
 class Block:
-    """A transformer block of the U-Net: the bytes it keeps for the backward pass, and those of its
-    input alone, which is all that is kept of it under checkpointing. `stage` is the path of the
-    transformer it is in.
+    """A transformer block or ResNet of the U-Net, or a layer of a text encoder: the bytes that it
+    keeps, and those of its input alone, which is all that is kept of it under checkpointing.
+    `stage` is the path of the transformer it is in, or RESNETS or TEXT.
     """
 
     stage: str
@@ -30,8 +33,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one step of one batch keeps: in its transformer blocks, in the rest of the U-Net, and
-    the bytes of the largest single tensor.
+    """What a step keeps: in its blocks, in the order in which they are computed, outside of them,
+    and the bytes of the largest tensor.
     """
 
     blocks: tuple[Block, ...]
@@ -40,64 +43,86 @@ class Trace:
 
     @property
     def stages(self) -> list[str]:
-        """The paths of the transformers, in the order in which they are gone through."""
-        return list(dict.fromkeys(block.stage for block in self.blocks))
+        """What can be checkpointed: the U-Net's transformers, those that keep most first, then its
+        ResNets, then the text encoders if they are trained.
+        """
+        sizes: dict[str, int] = defaultdict(int)
+        for block in self.blocks:
+            sizes[block.stage] += block.kept
+        last = [RESNETS, TEXT]
+        first = sorted(sizes.keys() - set(last), key=lambda stage: (-sizes[stage], stage))
+        return first + [stage for stage in last if stage in sizes]
 
     def kept(self, checkpointed: Collection[str] = ()) -> int:
-        """The bytes kept at the end of the forward pass, and while the first checkpointed block is
-        computed again, if these stages are checkpointed.
+        """The bytes kept if these stages are checkpointed, at the moment when there are most: at
+        the end of the forward pass, or on the way back, while a block is computed again and what
+        came after it is done with.
         """
-        again = [block for block in self.blocks if block.stage in checkpointed]
-        whole = [block for block in self.blocks if block.stage not in checkpointed]
-        return (
-            self.rest
-            + sum(block.kept for block in whole)
-            + sum(block.input for block in again)
-            + max((block.kept for block in again), default=0)
-        )
+        before, most = self.rest, 0
+        for block in self.blocks:
+            if block.stage in checkpointed:
+                before += block.input
+                most = max(most, before + block.kept)
+            else:
+                before += block.kept
+        return max(before, most)
+
+    def times(self, count: int) -> Trace:
+        """The same for so many times as many pictures."""
+        blocks = (Block(b.stage, b.kept * count, b.input * count) for b in self.blocks)
+        return Trace(tuple(blocks), self.rest * count, self.largest * count)
+
+    def __add__(self, other: Trace) -> Trace:
+        largest = max(self.largest, other.largest)
+        return Trace(self.blocks + other.blocks, self.rest + other.rest, largest)
 
 
-def trace(
-    unet: torch.nn.Module,
-    dtype: torch.dtype,
-    size: Size,
-    pictures: int,
-    tokens: int,
-    trains_text: bool = False,
-) -> Trace:
-    """Goes through a U-Net on the meta device (with its LoRA, if it gets one) as a step would,
-    with so many pictures of `size` in pixels and captions of so many tokens.
+def trace_unet(unet: torch.nn.Module, size: Size, tokens: int, trains_text: bool) -> Trace:
+    """What a U-Net on the meta device, with its LoRA, keeps for one picture of `size` in pixels
+    with a caption of so many tokens.
     """
+    config, dtype = unet.config, next(unet.parameters()).dtype
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+
+    def empty(*shape: int, of: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=of, device="meta")
+
+    hidden = empty(1, tokens, config.cross_attention_dim).requires_grad_(trains_text)
+    conditions = {"text_embeds": empty(1, pooled), "time_ids": empty(1, 6, of=torch.float32)}
+    noisy, t = empty(1, 4, size[1] // 8, size[0] // 8), empty(1, of=torch.long)
     counted = _Counted(unet)
-    width, pooled = unet.config.cross_attention_dim, pooled_width(unet.config)
-    empty: Callable[..., Any] = torch.empty
-    hidden = empty(pictures, tokens, width, dtype=dtype, device="meta", requires_grad=trains_text)
-    conditions = {
-        "text_embeds": empty(pictures, pooled, dtype=dtype, device="meta"),
-        "time_ids": empty(pictures, 6, device="meta"),
-    }
-    noisy = empty(pictures, 4, size[1] // 8, size[0] // 8, dtype=dtype, device="meta")
-    times = empty(pictures, dtype=torch.long, device="meta")
     with counted, _Fused():
-        unet(noisy, times, hidden, added_cond_kwargs=conditions)
+        unet(noisy, t, hidden, added_cond_kwargs=conditions)
     return counted.trace()
 
 
-def pooled_width(config: Mapping[str, Any]) -> int:
-    """The width of the second encoder's pooled output: what is left of the U-Net's input for it
-    beside six numbers.
+def trace_encoder(encoder: torch.nn.Module, chunks: int) -> Trace:
+    """What a text encoder on the meta device, with its LoRA, keeps for one caption of so many
+    chunks.
     """
-    whole = int(config["projection_class_embeddings_input_dim"])
-    return whole - 6 * int(config["addition_time_embed_dim"])
+    counted = _Counted(encoder)
+    with counted, _Fused():
+        encode(encoder, torch.zeros(1, chunks, CHUNK + 2, dtype=torch.long, device="meta"))
+    return counted.trace()
+
+
+def stage_of(path: str) -> str:
+    """The stage of the module at `path` if it is a block, else ''."""
+    above = path.rpartition(".")[0]
+    if above.endswith(".transformer_blocks"):
+        return above.removesuffix(".transformer_blocks")
+    if above.endswith(".resnets"):
+        return RESNETS
+    return TEXT if above.endswith("encoder.layers") else ""
 
 
 class _Counted:
-    """While it is entered, every tensor that autograd keeps is counted once, for the innermost
-    transformer block that it was made in.
+    """While it is entered, every tensor that autograd keeps is counted once, for the block that it
+    was made in.
     """
 
-    def __init__(self, unet: torch.nn.Module) -> None:
-        self.unet = unet
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
         self.kept: dict[str, int] = defaultdict(int)
         self.inputs: dict[str, int] = {}
         self.largest, self.now = 0, ""
@@ -106,10 +131,10 @@ class _Counted:
         self.saved = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
 
     def __enter__(self) -> None:
-        for tensor in (*self.unet.parameters(), *self.unet.buffers()):
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
             self.seen[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
-        for path, module in self.unet.named_modules():
-            if path.rpartition(".")[0].endswith("transformer_blocks"):
+        for path, module in self.module.named_modules():
+            if stage_of(path):
                 self.handles += [
                     module.register_forward_pre_hook(self._enters(path), with_kwargs=True),
                     module.register_forward_hook(self._leaves),
@@ -123,8 +148,7 @@ class _Counted:
 
     def trace(self) -> Trace:
         blocks = [
-            Block(path.partition(".transformer_blocks.")[0], self.kept[path], size)
-            for path, size in self.inputs.items()
+            Block(stage_of(path), self.kept[path], size) for path, size in self.inputs.items()
         ]
         return Trace(tuple(blocks), self.kept[""], self.largest)
 

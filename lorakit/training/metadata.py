@@ -92,7 +92,7 @@ def _run(origin: Provenance, moment: Moment) -> dict[str, Any]:
         "ss_batch_size_per_device": plan.batch_size,
         "ss_total_batch_size": plan.batch_size * settings.accumulation,
         "ss_gradient_accumulation_steps": settings.accumulation,
-        "ss_gradient_checkpointing": settings.checkpointing,
+        "ss_gradient_checkpointing": settings.checkpointing != "none",
         "ss_mixed_precision": {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(
             origin.precision, "no"
         ),

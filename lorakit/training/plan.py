@@ -213,6 +213,16 @@ class Plan:
         return math.ceil(made / self.accumulation)
 
     @property
+    def largest_batch(self) -> int:
+        """The most pictures that any batch has."""
+        return min(self.batch_size, max(self.shown.values(), default=0))
+
+    @property
+    def largest_size(self) -> Size:
+        """The bucket with the most pixels."""
+        return max(self.buckets, key=lambda size: (size[0] * size[1], size))
+
+    @property
     def steps(self) -> int:
         return self.max_steps or self.epochs * self.steps_per_epoch
 

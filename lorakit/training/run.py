@@ -25,12 +25,13 @@ from .examples import Example, held_out, plan_examples, read_examples
 from .interrupts import Interrupts
 from .keeper import Keeper, clock, state_path
 from .logs import Logs
-from .loop import EpochDone, Learning, StepDone, begin, train, trained_parts
+from .loop import EpochDone, Learning, Shrunk, StepDone, begin, train, trained_parts
 from .material import Material, gather, keeps_texts
 from .parallel import World
 from .plan import Plan
+from .planner import Ways, find_ways
 from .provenance import provenance
-from .text import TextCache, cache_texts
+from .text import TextCache, cache_texts, longest
 from .validation import validation_loss
 
 __all__ = [
@@ -120,6 +121,7 @@ class Run:
     material: Material = field(init=False)
     learning: Learning = field(init=False)
     keeper: Keeper = field(init=False)
+    ways: Ways = field(init=False)
     resumed: bool = False
     drawn: Previews | None = None  # the last previews of this run
 
@@ -136,6 +138,12 @@ class Run:
             self.material = gather(
                 self.project, self.base, self.settings, self.examples, texts, progress
             )
+        tokens = longest(self.base.tokenizers[0], [each.caption for each in self.examples])
+        self.ways = find_ways(
+            self.base, self.settings, self.plan, self.device, tokens, self.world.count
+        )
+        way = self.ways.best()
+        yield Note(f"Memory: {self.ways.sentence(way)}.")
         self.base.fetch("unet", progress=progress)
         parts = trained_parts(self.base, self.settings)
         adapter.add_adapter(parts, self.settings, self.settings.seed)
@@ -218,6 +226,7 @@ class Run:
             self.learning,
             self.device,
             self.world,
+            self.ways,
         )
         with Interrupts() as interrupts:
             try:
@@ -245,8 +254,14 @@ class Run:
         if not self.resumed:
             yield from self._validated(0)
 
-    def _handle(self, event: StepDone | EpochDone, artist: Artist) -> Iterator[RunEvent]:
+    def _handle(self, event: StepDone | EpochDone | Shrunk, artist: Artist) -> Iterator[RunEvent]:
         """An event of the loop, and what follows from it: files, previews, validation, state."""
+        if isinstance(event, Shrunk):
+            yield Note(
+                f"Memory ran out in step {event.step}; going on with "
+                f"{self.ways.sentence(event.way)}."
+            )
+            return
         yield event
         if not self.world.main:
             return

@@ -46,6 +46,7 @@ FREE = {
     "wandb",
     "models_folder",
     "checkpointing",
+    "at_once",
 }
 
 

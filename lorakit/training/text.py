@@ -51,6 +51,13 @@ def _tokens(tokenizer: Any, captions: Sequence[str]) -> list[list[int]]:
     ).input_ids
 
 
+def longest(tokenizer: Any, captions: Sequence[str]) -> int:
+    """How many tokens the longest of these captions makes, marks and filling included: a multiple
+    of 77.
+    """
+    return (CHUNK + 2) * max(map(_chunks, _tokens(tokenizer, captions)), default=1)
+
+
 def _chunks(tokens: Sequence[int]) -> int:
     """How many chunks so many tokens fill."""
     return max(1, -(-len(tokens) // CHUNK))

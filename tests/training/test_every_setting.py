@@ -32,7 +32,7 @@ PLAIN = TrainingSettings(
     text_encoder_2_lr=2e-3,
     rank=4,
     optimizer="AdamW",
-    checkpointing=False,
+    checkpointing="none",
 )
 FROZEN = {"text_encoder_lr": 0.0, "text_encoder_2_lr": 0.0}
 
@@ -44,7 +44,8 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "prediction": ({}, "v_prediction", "lora"),
     "zero_terminal_snr": ({"prediction": "v_prediction"}, "on", "lora"),
     "precision": ({}, "bf16", "lora"),
-    "checkpointing": ({}, True, "checkpointing"),
+    "checkpointing": ({}, "full", "memory"),
+    "at_once": ({}, 1, "memory"),
     "repeats": ({}, 2, "plan"),
     "batch_size": ({}, 1, "plan"),
     "resolution": ({}, 96, "plan"),
@@ -154,6 +155,7 @@ class Outcome:
     states: int = 0
     previews: str = ""
     pictures: str = ""
+    memory: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -207,13 +209,15 @@ def dataset(folder: Path) -> Project:
 
 def trained(folder: Path, settings: TrainingSettings, preview: PreviewSettings) -> Outcome:
     project = dataset(folder)
-    planned, states = "", 0
+    planned, memory, states = "", "", 0
     path = project.output / "state" / f"{project.name}.safetensors"
     seen: list[str] = []
     try:
         for event in run.train_project(project, settings, preview, "astrid"):
             if isinstance(event, run.Planned):
                 planned = repr(event.plan)
+            elif isinstance(event, run.Note) and event.text.startswith("Memory: "):
+                memory = event.text.rpartition(", ")[0]  # without the bytes
             elif isinstance(event, run.Previews):
                 seen.append(f"{event.epoch}/{event.step}")
             elif isinstance(event, loop.StepDone):
@@ -232,6 +236,7 @@ def trained(folder: Path, settings: TrainingSettings, preview: PreviewSettings) 
         str(sorted(p.name for p in project.output.glob("*.safetensors"))),
         states,
         previews=str(seen),
+        memory=memory,
         pictures=hashlib.sha256(b"".join(p.read_bytes() for p in pictures)).hexdigest(),
     )
 
@@ -253,7 +258,12 @@ def outcome(folder: Path, others: dict[str, Any], change: dict[str, Any]) -> Out
     return known[name]
 
 
-SPECIAL = {"checkpointing", "models_folder", "resume"}  # seen elsewhere than in a run's outcome
+SPECIAL = {
+    "checkpointing",
+    "at_once",
+    "models_folder",
+    "resume",
+}  # seen elsewhere than in a run's outcome
 
 
 @pytest.mark.slow
@@ -281,15 +291,6 @@ def test_a_preview_setting_changed_alone_changes_the_previews(workshop: Path, na
     ]
     assert not outcomes[0].error and not outcomes[1].error
     assert getattr(outcomes[0], about) != getattr(outcomes[1], about)
-
-
-def test_checkpointing_is_turned_on_where_there_is_a_gpu(base: Base) -> None:
-    parts = {"unet": base.unet, "te1": base.encoders[0]}
-    loop._enter_training(base, parts, False)
-    assert not base.unet.is_gradient_checkpointing
-    loop._enter_training(base, parts, True)
-    assert base.unet.is_gradient_checkpointing
-    assert any(getattr(m, "gradient_checkpointing", False) for m in base.encoders[0].modules())
 
 
 def test_downloads_go_where_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:

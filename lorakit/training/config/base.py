@@ -10,6 +10,7 @@ from .subject import SubjectSettings
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PREDICTIONS = ("auto", "epsilon", "v_prediction")
+CHECKPOINTING = ("auto", "none", "full")
 SWITCH = ("auto", "on", "off")
 
 
@@ -56,6 +57,19 @@ class BaseSettings(SubjectSettings):
         choices=PRECISIONS,
         advanced=True,
     )
-    checkpointing: bool = setting(
-        True, "Save GPU memory by computing parts of each step twice", advanced=True
+    checkpointing: str = setting(
+        "auto",
+        "Save memory by computing parts of each step twice: auto as much as the free memory asks "
+        "for, none, or full",
+        choices=CHECKPOINTING,
+        advanced=True,
+    )
+    at_once: int = setting(
+        0,
+        "Pictures of a batch that are computed at a time, the others after them with the same "
+        "result; 0 as many as fit into memory",
+        unit="pictures",
+        low=0,
+        high=64,
+        advanced=True,
     )

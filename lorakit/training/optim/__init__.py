@@ -1,7 +1,7 @@
 """Optimisers: made from the settings, stepped, and remembered by a run that is cut off."""
 
 from ..config.optimizer import departures, parse_arguments, recommended
-from .making import check_arguments, make_optimizer
+from .making import check_arguments, make_optimizer, state_bytes
 from .memory import load_state, state_tensors
 from .schedule import rate_factor, uses_schedule
 from .stepping import effective_rate, eval_mode, round_randomly, step
@@ -17,6 +17,7 @@ __all__ = [
     "rate_factor",
     "recommended",
     "round_randomly",
+    "state_bytes",
     "state_tensors",
     "step",
     "uses_schedule",

@@ -39,6 +39,7 @@ OWN_SETTINGS = {
     "lr": "settings of its own. Remove it here and set unet_lr, text_encoder_lr",
     "weight_decay": "a setting of its own. Remove it here and set that",
 }
+TRIED = 256  # rows and columns of the matrix that an optimiser is tried on
 # lorakit decides these.
 RESERVED = {
     *OWN_SETTINGS,
@@ -153,6 +154,17 @@ def _problem(cls: type[Optimizer], arguments: dict[str, Any], device: str) -> st
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
         return str(e) or type(e).__name__
     return ""
+
+
+def state_bytes(settings: OptimizerSettings, device: str) -> float:
+    """How many bytes the optimiser notes for each weight, found out by trying."""
+    cls, _ = optimizer_class(settings.optimizer, device)
+    weight = torch.nn.Parameter(torch.ones(TRIED, TRIED, device=device))
+    weight.grad = torch.ones_like(weight)
+    optimizer = cls([weight], lr=1e-3, **ARGUMENTS[settings.optimizer] | _given(settings, cls))
+    optimizer.step()
+    noted = [value for value in optimizer.state[weight].values() if torch.is_tensor(value)]
+    return sum(value.nbytes for value in noted) / weight.numel()
 
 
 def make_optimizer(settings: OptimizerSettings, groups: Groups, device: str) -> Optimizer:
