@@ -1,124 +1,380 @@
-"""Times what a user waits for, on the embedded world: `make bench`, or `python scripts/bench.py
-STEPS`.
+"""Times what a user waits for: `make bench`, or `python scripts/bench.py SUBJECT...`.
 
-Prints a Markdown table to paste beside older ones. Everything is written to a temporary folder.
+Prints tables and writes them into docs/benchmarks.md, under this machine's name. Without subjects
+all that this machine can do are measured. Everything is written to a temporary folder; the full
+size base (7 GB) is kept where LORAKIT_FULL_SIZE_FILE says, if it does.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psutil
+from PIL import Image
+
+from lorakit.files import write_text
+from lorakit.project import Project, find
 from lorakit.training.config import TrainingSettings
 from lorakit.training.plan import make_plan
 
-STEPS = 40
-Rows = list[tuple[str, str]]
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEAD = (
+    "# Benchmarks\n\nWritten by `make bench` (`scripts/bench.py`), a part for each machine. Times "
+    "of steps are the least and the median, the first step left out; runs to be compared are "
+    "interleaved. Memory is the most the process had, on a GPU the most torch had reserved there.\n"
+)
+ROUNDS = 2
+COUNTS = (10, 100, 1000, 10_000)
+UNET_ONLY = {"text_encoder_lr": 0, "text_encoder_2_lr": 0}
+ANCESTOR = {"checkpointing": "full", "caption_variants": 0}  # and --resident
+FULL_SIZE = {
+    "optimizer": "AdamW",
+    "rank": 8,
+    "alpha": 4,
+    "repeats": 1,
+    "batch_size": 1,
+    "epochs": 1,
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def __str__(self) -> str:
+        lines = [self.head, ["---"] * len(self.head), *self.rows]
+        text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        return f"### {self.title}\n\n{text}\n"
 
 
 def main() -> None:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
+    machine = machine_name()
+    tables = []
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = (
-            folder  # latents of an earlier run would hide what caching them costs
-        )
-        rows = imports() + plans() + job(Path(folder, "bench"), steps)
-    print("| what | time |\n|---|---|")
-    for what, took in rows:
-        print(f"| {what} | {took} |")
+        os.environ["XDG_CACHE_HOME"] = folder  # latents of an earlier run would hide their cost
+        for name in sys.argv[1:] or default_subjects():
+            for table in SUBJECTS[name](Path(folder)):
+                print(table, flush=True)
+                tables.append(table)
+    write_text(PAGE, with_part(PAGE.read_text("utf-8") if PAGE.exists() else HEAD, machine, tables))
 
 
-def imports() -> Rows:
+def with_part(page: str, machine: str, tables: Sequence[Table]) -> str:
+    """The page with these tables in the part of this machine; its other tables stay."""
+    parts = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    old = dict(each.split("\n", 1) for each in parts.get(machine, "").split("\n### ")[1:])
+    new = {table.title: str(table).split("\n", 1)[1] for table in tables}
+    said = f"\nMeasured on {date.today()} with {versions()}.\n"
+    parts[machine] = said + "".join(f"\n### {k}\n{v.rstrip()}\n" for k, v in {**old, **new}.items())
+    return HEAD + "".join(f"\n## {name}\n{text.rstrip()}\n" for name, text in parts.items())
+
+
+def machine_name() -> str:
+    import torch
+
+    memory = psutil.virtual_memory().total / 2**30
+    cpu = f"{os.cpu_count()} virtual cores ({platform.machine()}), {memory:.0f} GiB"
+    return f"{torch.cuda.get_device_name()}, {cpu}" if torch.cuda.is_available() else cpu
+
+
+def versions() -> str:
+    from importlib.metadata import version
+
+    packages = ("torch", "diffusers", "transformers", "peft")
+    return f"Python {platform.python_version()}, " + ", ".join(
+        f"{p} {version(p)}" for p in packages
+    )
+
+
+# --- the subjects ---------------------------------------------------------------------------------
+
+
+def start(folder: Path) -> list[Table]:
+    """What is waited for before anything is asked."""
+    bare = imported("sys")
+    names = ("lorakit", "lorakit.training.run")
     return [
-        (f"`import {module}`", ms(imported(module) - imported("sys")))
-        for module in ("lorakit", "lorakit.training.run")
+        Table(
+            "Start",
+            ("what", "time"),
+            [(f"`import {name}`", ms(imported(name) - bare)) for name in names],
+        )
     ]
+
+
+def embedded(folder: Path) -> list[Table]:
+    """The demo's own job, and training on its pictures in batches of four."""
+    from lorakit.clean.sweep import sweep
+    from lorakit.demo.run import sample_project
+    from lorakit.tagging.captions import TaggingSettings, tag_dataset
+
+    project, rows = find(str(folder / "demo")), []
+    for what, work in (
+        ("draw the sample project", lambda: sample_project(folder / "demo")),
+        ("find broken pictures and near-duplicates", lambda: sweep(project)),
+        ("tag", lambda: tag_dataset(project, project.load(TaggingSettings))),
+    ):
+        rows.append((what, f"{seconds(work):.2f} s"))
+    plain = {"batch_size": 4, "epochs": 1, "tag_dropout": 0, "prior_weight": 0, "resume": "no"}
+    cases = {
+        "U-Net and both encoders": plain,
+        "U-Net alone": plain | UNET_ONLY,
+        "as the demo trains": {"epochs": 2, "resume": "no"},
+    }
+    return [
+        Table("The sample project", ("what", "time"), rows),
+        *compared("Embedded base", project, cases),
+    ]
+
+
+def growth(folder: Path) -> list[Table]:
+    """What becomes slower with more pictures, and what does not."""
+    rows, rng = [], random.Random(0)
+    for count in COUNTS:
+        project = pictures(folder / f"growth-{count}", count, 64)
+        sizes = [(rng.randrange(400, 3000), rng.randrange(400, 3000)) for _ in range(count)]
+        plan = seconds(partial(make_plan, sizes, TrainingSettings()))
+        changes = {"base_model": "demo", "resolution": 64, "bucket_step": 32, "max_steps": 40}
+        many = {"repeats": max(1, 40 * 4 // count), "batch_size": 4, "epochs": 1}
+        took = measured(project, changes | many | UNET_ONLY | {"most_steps": 10_000})
+        phases = took["phases"]
+        read = phases["Starting"] + phases.get("Checking pictures", 0)
+        rows.append(
+            (
+                f"{count:,}",
+                ms(plan),
+                f"{read:.1f} s",
+                f"{phases.get('Encoding captions', 0):.2f} s",
+                f"{phases['Encoding pictures']:.1f} s",
+                ms(phases["Encoding pictures"] / count),
+                spread(took["seconds"]),
+                f"{took['peak_gib']:.2f} GiB",
+            )
+        )
+    head = (
+        "pictures",
+        "plan",
+        "start and read",
+        "captions",
+        "latents",
+        "a picture",
+        "a step",
+        "peak",
+    )
+    return [Table("Growth with the dataset (embedded base, 64 px, batch 4)", head, rows)]
+
+
+def full(folder: Path) -> list[Table]:
+    """SDXL's own size with random weights, at 256 pixels."""
+    project = pictures(folder / "full", 8, 256)
+    plain = FULL_SIZE | {
+        "base_model": str(full_size_file(folder)),
+        "resolution": 256,
+        "max_steps": 5,
+    }
+    both, alone = {"precision": "fp32"}, {"precision": "fp32"} | UNET_ONLY
+    cases = {
+        "U-Net alone, fp32": plain | alone,
+        "U-Net alone, bf16 base": plain | alone | {"precision": "bf16"},
+        "U-Net and both encoders, fp32": plain | both,
+        "U-Net and both encoders, bf16 base": plain | {"precision": "bf16"},
+        "as the ancestor: everything checkpointed and resident, fp32": plain | both | ANCESTOR,
+    }
+    return compared("Full-size SDXL, 256 px, batch 1, rank 8", project, cases)
+
+
+def gpu(folder: Path) -> list[Table]:
+    """Full size at 1024 pixels, as people train it, and under the memory of a T4."""
+    project = pictures(folder / "gpu", 16, 1024)
+    file, rate = full_size_file(folder), matrix_rate()
+    plain = FULL_SIZE | {"base_model": str(file), "resolution": 1024, "repeats": 8, "max_steps": 12}
+    plain |= {"rank": 16, "alpha": 16}
+    cases: dict[str, Mapping[str, Any]] = {}
+    for batch in (1, 2, 4, 8):
+        sized = plain | {"batch_size": batch, "precision": "bf16"}
+        for kind in ("none", "full"):
+            for label, text in (("U-Net", UNET_ONLY), ("U-Net and encoders", {})):
+                name = f"{label}, batch {batch}, checkpointing {kind}"
+                cases[name] = sized | text | {"checkpointing": kind}
+    rows = []
+    for name, changes in cases.items():
+        took = measured(project, changes)
+        rows.append(gpu_row(name, took, changes["batch_size"], rate))
+    for name, changes in {
+        "fp16, 15 GiB, U-Net, batch 4": UNET_ONLY | {"batch_size": 4},
+        "fp16, 15 GiB, U-Net and encoders, batch 2": {"batch_size": 2},
+    }.items():
+        took = measured(project, plain | changes | {"precision": "fp16"}, "--cap", "15")
+        rows.append(gpu_row(name, took, changes["batch_size"], rate))
+    took = measured(project, plain | ANCESTOR | {"batch_size": 4}, "--resident")
+    rows.append(gpu_row("as the ancestor, batch 4", took, 4, rate))
+    head = (
+        "settings",
+        "pictures a second",
+        f"share of {rate / 1e12:.0f} TFLOP/s",
+        "peak",
+        "to step 1",
+    )
+    return [Table("Full-size SDXL, 1024 px, rank 16", head, rows)]
+
+
+SUBJECTS: dict[str, Callable[[Path], list[Table]]] = {
+    each.__name__: each  # type: ignore[attr-defined]
+    for each in (start, embedded, growth, full, gpu)
+}
+
+
+def default_subjects() -> list[str]:
+    import torch
+
+    return [name for name in SUBJECTS if torch.cuda.is_available() or name != "gpu"]
+
+
+# --- how it is measured ---------------------------------------------------------------------------
+
+
+def compared(title: str, project: Project, cases: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Two tables: what a step of each case took, and where the time to the first step went."""
+    took: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, changes in cases.items():
+            words = ["--resident"] if "ancestor" in name else []
+            took[name].append(measured(project, changes, *words))
+    steps, phases = [], []
+    for name, runs in took.items():
+        steps.append(
+            (
+                name,
+                spread([s for each in runs for s in each["cpu_seconds"]]),
+                spread([s for each in runs for s in each["seconds"]]),
+                f"{max(each['peak_gib'] for each in runs):.2f} GiB",
+                f"{min(each['first'] for each in runs):.1f} s",
+            )
+        )
+        best = min(runs, key=lambda each: each["first"])
+        shares = sorted(best["phases"].items(), key=lambda item: -item[1])
+        phases.append((name, ", ".join(f"{k.lower()} {v:.1f} s" for k, v in shares if v >= 0.1)))
+    head = (
+        "trained",
+        "CPU-seconds a step",
+        "seconds a step",
+        "peak memory",
+        "to the end of step 1",
+    )
+    return [Table(title, head, steps), Table(f"{title}: phases", ("trained", "took"), phases)]
+
+
+def measured(project: Project, changes: Mapping[str, Any], *words: str) -> dict[str, Any]:
+    """What `scripts/measure.py` says of a run of its own, from nothing."""
+    command = [sys.executable, str(Path(__file__).with_name("measure.py"))]
+    values = [f"{name}={value}" for name, value in changes.items()]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory() as cache:
+        said = subprocess.run(
+            [*command, str(project.settings_file.parent), *words, *values, "resume=no"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"XDG_CACHE_HOME": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
+        )
+    if said.returncode:
+        sys.exit(said.stderr[-3000:])
+    return dict(json.loads(said.stdout.splitlines()[-1]))
+
+
+def pictures(folder: Path, count: int, side: int) -> Project:
+    """A project of so many pictures of noise, captioned."""
+    project = find(str(folder)).create()
+    rng = random.Random(0)
+    for number in range(count):
+        image = Image.frombytes("RGB", (side, side), rng.randbytes(3 * side * side))
+        image.save(project.dataset / f"{number:05d}.png", compress_level=0)
+        (project.dataset / f"{number:05d}.txt").write_text("astrid, 1girl, smile\n")
+    return project
+
+
+def full_size_file(folder: Path) -> Path:
+    """A full-size checkpoint with random weights, written now if there is none."""
+    file = Path(os.environ.get("LORAKIT_FULL_SIZE_FILE") or folder / "sdxl.safetensors")
+    if not file.exists():
+        words = [sys.executable, "-m", "tests.training.full_size", "write", str(file)]
+        subprocess.run(words, check=True, cwd=ROOT)
+    return file
+
+
+def gpu_row(name: str, took: Mapping[str, Any], batch: int, rate: float) -> tuple[str, ...]:
+    pace = statistics.median(took["seconds"])
+    share = step_flops(1024) * batch / pace / rate
+    return (
+        name,
+        f"{batch / pace:.2f}",
+        f"{share:.0%}",
+        f"{took['peak_gib']:.1f} GiB",
+        f"{took['first']:.0f} s",
+    )
+
+
+def matrix_rate() -> float:
+    """FLOP a second of a large bf16 matrix product on this GPU."""
+    import torch
+
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    paces = []
+    for _ in range(20):
+        torch.cuda.synchronize()
+        paces.append(seconds(lambda: (a @ a, torch.cuda.synchronize())))
+    return 2 * 8192**3 / statistics.median(paces)
+
+
+def step_flops(side: int) -> float:
+    """FLOP that a LoRA step of full-size SDXL needs for one picture, U-Net alone: forward, and back
+    through the activations. Counted on shapes.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lorakit.training import parts
+    from lorakit.training.single_file import sdxl_configs
+
+    unet = parts.empty("unet", sdxl_configs()["unet"])
+    with FlopCounterMode(display=False) as counted, torch.device("meta"), torch.no_grad():
+        unet(
+            torch.empty(1, 4, side // 8, side // 8),
+            torch.empty(1),
+            torch.empty(1, 77, 2048),
+            added_cond_kwargs={"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)},
+        )
+    return 2.0 * counted.get_total_flops()
 
 
 def imported(module: str) -> float:
     """Seconds that a Python takes that imports `module` and ends; the best of three."""
-    return min(
-        seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True))
-        for _ in range(3)
-    )
+    words = [sys.executable, "-c", f"import {module}"]
+    return min(seconds(lambda: subprocess.run(words, check=True)) for _ in range(3))
 
 
-def plans() -> Rows:
-    rng = random.Random(0)
-    rows = []
-    for count in (10, 100, 1000, 10_000):
-        sizes = [(rng.randrange(400, 3000), rng.randrange(400, 3000)) for _ in range(count)]
-        rows.append(
-            (
-                f"plan of {count:,} pictures",
-                ms(seconds(lambda s=sizes: make_plan(s, TrainingSettings()))),
-            )
-        )
-    return rows
+def spread(values: Sequence[float]) -> str:
+    """'0.41, 0.44': the least and the median."""
+    return f"{min(values):.3g}, {statistics.median(values):.3g}"
 
 
-def job(folder: Path, steps: int) -> Rows:
-    """The demo's own job, ended after `steps` steps."""
-    from lorakit.clean.sweep import sweep
-    from lorakit.demo.run import sample_project
-    from lorakit.tagging.captions import TaggingSettings, tag_dataset
-    from lorakit.training import run
-    from lorakit.training.config import PreviewSettings, TrainingSettings
-    from lorakit.training.examples import plan_project
-
-    rows: Rows = []
-
-    def timed(what, work):
-        started = time.perf_counter()
-        result = work()
-        rows.append((what, f"{time.perf_counter() - started:.2f} s"))
-        return result
-
-    project = timed("draw the sample project", lambda: sample_project(folder))
-    timed("find broken pictures and near-duplicates", lambda: sweep(project))
-    timed("tag", lambda: tag_dataset(project, project.load(TaggingSettings)))
-    settings = project.load(TrainingSettings)
-    plan = plan_project(project, settings)
-    settings = replace(settings, epochs=-(-steps // plan.steps_per_epoch), save_every=1)
-    events = run.train_project(
-        project, settings, replace(project.load(PreviewSettings), every=0), "bench"
-    )
-    timed("read the dataset and plan", lambda: next(events))
-    drawn = timed(
-        "load the base, cache latents, draw the first previews",
-        lambda: next(event for event in events if isinstance(event, run.Previews)),
-    )
-    took = [(event, elapsed) for event, elapsed in stopwatch(events)]
-    paces = [elapsed for event, elapsed in took if isinstance(event, run.StepDone)]
-    saves = [elapsed for event, elapsed in took if isinstance(event, run.Saved)]
-    [last] = [elapsed for event, elapsed in took if isinstance(event, run.Previews)]
-    rows.append(
-        (
-            f"a training step (median of {len(paces)}, batch {settings.batch_size})",
-            ms(statistics.median(paces)),
-        )
-    )
-    rows.append((f"a preview (mean of {len(drawn.pictures)})", ms(last / len(drawn.pictures))))
-    rows.append((f"save the LoRA (median of {len(saves)})", ms(statistics.median(saves))))
-    return rows
-
-
-def stopwatch(events):
-    """Each event with the seconds it took to come."""
-    started = time.perf_counter()
-    for event in events:
-        yield event, time.perf_counter() - started
-        started = time.perf_counter()
-
-
-def seconds(work) -> float:
+def seconds(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
