@@ -147,7 +147,7 @@ def open_base(
     with store.open(*FOLDERS) as checkpoints:
         scheduler, notes = detect.scheduler_of(checkpoints["unet"], settings, listed)
         for name, checkpoint in checkpoints.items():
-            modules[name] = parts.empty(name, checkpoint.configs[name])
+            modules[name] = parts.empty(name, checkpoint.configs[name], settings.storage)
             parts.check(modules[name], name, checkpoint)
     whose = f"{settings.vae} in place of the base model's own" if vae_path else "its own"
     notes.append(f"VAE: {whose}, in {'fp32' if kind == torch.float32 else 'fp16'}.")

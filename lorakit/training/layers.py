@@ -111,6 +111,8 @@ def shapes(layer: torch.nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[in
     """The shapes of the two halves of a LoRA of `rank` on a layer: a convolution's first half is
     as large as itself, its second 1x1.
     """
+    if isinstance(layer, torch.nn.Linear):  # whose weight may be packed
+        return (rank, layer.in_features), (layer.out_features, rank)
     outputs, inputs, *kernel = layer.weight.shape
     return (rank, inputs, *kernel), (outputs, rank, *(1 for _ in kernel))
 

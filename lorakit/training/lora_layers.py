@@ -13,6 +13,8 @@ import torch
 from peft.tuners.lora import layer as peft_layer
 from torch.nn import functional
 
+from .compact import Compact
+
 NAME = "lorakit"  # peft's name for the adapter
 
 
@@ -40,8 +42,10 @@ class Linear(peft_layer.Linear):
         result, low = self.base_layer(x), self.lora_A[NAME](x)
         up = self.lora_B[NAME].weight.to(low.dtype)
         flat = result.view(-1, result.shape[-1])
-        flat.addmm_(low.reshape(-1, low.shape[-1]), up.t(), alpha=self.scaling[NAME])
-        return flat.view_as(result)
+        # what a compact layer puts out is not autograd's own, and must not be changed
+        add = flat.addmm if isinstance(self.base_layer, Compact) else flat.addmm_
+        added = add(low.reshape(-1, low.shape[-1]), up.t(), alpha=self.scaling[NAME])
+        return added.view_as(result)
 
 
 class Conv2d(peft_layer.Conv2d):

@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from ..errors import BaseModelError
 from ..progress import Progress, silent, track
 from .checkpoint import Checkpoint
+from .compact import Compact, compact
 
 LABELS = {
     "unet": "the U-Net",
@@ -23,10 +24,14 @@ LABELS = {
 NOT_FOR_CLIP = ("architectures", "model_type", "dtype", "torch_dtype", "transformers_version")
 
 
-def empty(part: str, config: dict[str, Any]) -> torch.nn.Module:
-    """A part, frozen, whose weights are on the meta device: shapes only, no memory."""
+def empty(part: str, config: dict[str, Any], storage: str = "full") -> torch.nn.Module:
+    """A part, frozen, whose weights are on the meta device: shapes only, no memory. The U-Net's
+    linear layers are compact if `storage` says so.
+    """
     with torch.device("meta"):
         model = _made(part, config)
+    if part == "unet" and storage != "full":
+        compact(model, storage)
     return model.requires_grad_(False).eval()
 
 
@@ -49,18 +54,32 @@ def fill(
 ) -> None:
     """Reads a part's weights, one by one from the file to their place. Raises BaseModelError."""
     check(model, part, checkpoint)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    shapes = wanted(model)
     places = {name: checkpoint.position(part, canonical(part, name)) for name in shapes}
     in_order = sorted(places, key=lambda name: places[name])
-    state = {
-        name: checkpoint.read(part, canonical(part, name), dtype, device).reshape(shapes[name])
-        for name in track(in_order, f"Loading {LABELS[part]}", progress)
-    }
+    state: dict[str, torch.Tensor] = {}
+    for name in track(in_order, f"Loading {LABELS[part]}", progress):
+        tensor = checkpoint.read(part, canonical(part, name), dtype, device).reshape(shapes[name])
+        path, _, last = name.rpartition(".")
+        layer = model.get_submodule(path)
+        small = isinstance(layer, Compact) and last == "weight"
+        made = layer.packed(tensor) if small else {last: tensor}  # type: ignore[operator]
+        state |= {f"{path}.{each}".lstrip("."): value for each, value in made.items()}
     model.load_state_dict(state, assign=True)
     for module in model.modules():  # the only buffers that no file holds
         if getattr(module, "position_ids", None) is not None:
             module.position_ids = torch.arange(module.position_ids.shape[-1], device=device)[None]
     model.requires_grad_(False)
+
+
+def wanted(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight that a part reads from a checkpoint."""
+    found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for path, layer in model.named_modules():
+        if isinstance(layer, Compact):
+            del found[f"{path}.scale"]
+            found[f"{path}.weight"] = (layer.out_features, layer.in_features)
+    return found
 
 
 def check(model: torch.nn.Module, part: str, checkpoint: Checkpoint) -> None:
@@ -70,13 +89,13 @@ def check(model: torch.nn.Module, part: str, checkpoint: Checkpoint) -> None:
     A matrix where the other has a 1x1 convolution is the same numbers, and checkpoints differ in
     which they keep.
     """
-    for name, tensor in model.state_dict().items():
-        shape, wanted = checkpoint.shape(part, canonical(part, name)), tuple(tensor.shape)
-        ones = (*shape[2:], *wanted[2:])
-        if shape != wanted and (shape[:2] != wanted[:2] or any(side != 1 for side in ones)):
+    for name, ours in wanted(model).items():
+        shape = checkpoint.shape(part, canonical(part, name))
+        ones = (*shape[2:], *ours[2:])
+        if shape != ours and (shape[:2] != ours[:2] or any(side != 1 for side in ones)):
             raise BaseModelError(
                 f"{checkpoint.path} is of another shape than SDXL ({part}: {name} is "
-                f"{'x'.join(map(str, shape))}, not {'x'.join(map(str, wanted))}). Choose an SDXL "
+                f"{'x'.join(map(str, shape))}, not {'x'.join(map(str, ours))}). Choose an SDXL "
                 "checkpoint."
             )
 

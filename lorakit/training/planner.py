@@ -125,9 +125,10 @@ def _shapes(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.Module
     for name in dict.fromkeys(("unet", *trained)):
         config = base.parts[name].config
         plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-        shapes[name] = parts.empty(name, plain)
+        shapes[name] = parts.empty(name, plain, settings.storage)
         for parameter in shapes[name].parameters():
-            parameter.data = parameter.data.to(dtype)
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
     adapter.add_adapter(
         {name: shapes[name] for name in trained}, replace(settings, continue_from=""), 0
     )
@@ -152,8 +153,13 @@ def _fixed(
     """
     dtype = base.store.dtype if base.store else base.unet.dtype
     resident = {"unet"} if keeps_texts(settings) else {"unet", *ENCODERS}
-    frozen = sum(p.numel() for name in resident for p in base.parts[name].parameters())
+    frozen = 0
+    for module in (base.parts[name] for name in resident):
+        for tensor in module.parameters():
+            whole = tensor.is_floating_point()  # what is packed already is as it will be
+            frozen += tensor.numel() * (dtype.itemsize if whole else tensor.element_size())
+        frozen += sum(tensor.nbytes for tensor in module.buffers())
     learned = [p for module in shapes.values() for p in adapter.trainable(module)]
     own = 2 if settings.lora_precision == "bf16" else 4
     each = 2 * own + optim.state_bytes(settings, device) + (own if settings.ema else 0)
-    return int(frozen * dtype.itemsize + sum(p.numel() for p in learned) * each)
+    return int(frozen + sum(p.numel() for p in learned) * each)

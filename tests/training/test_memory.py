@@ -42,8 +42,8 @@ def really_kept(module: torch.nn.Module, forward: object) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def drawn(base: Base, count: int, size: tuple[int, int], tokens: int) -> None:
-    base.unet(
+def drawn(base: Base, count: int, size: tuple[int, int], tokens: int) -> torch.Tensor:
+    guess: torch.Tensor = base.unet(
         torch.randn(count, 4, size[1] // 8, size[0] // 8),
         torch.full((count,), 500),
         torch.randn(count, tokens, base.unet.config.cross_attention_dim),
@@ -51,7 +51,8 @@ def drawn(base: Base, count: int, size: tuple[int, int], tokens: int) -> None:
             "text_embeds": torch.randn(count, base.encoders[1].config.projection_dim),
             "time_ids": torch.zeros(count, 6),
         },
-    )
+    ).sample
+    return guess
 
 
 @pytest.mark.parametrize("count, size, tokens", [(1, (128, 128), 77), (3, (192, 96), 154)])

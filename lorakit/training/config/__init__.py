@@ -51,3 +51,8 @@ class TrainingSettings(  # a dataclass lists the fields of its last parent first
                 "training: save_diffusers is on, but diffusers' names have no place for a DoRA. "
                 "Turn save_diffusers or dora off."
             )
+        if self.dora and self.storage != "full":
+            raise SettingsError(
+                f"training: dora measures the base's weights, which storage {self.storage} rounds. "
+                "Turn dora off, or set storage to full."
+            )

@@ -10,6 +10,7 @@ from .subject import SubjectSettings
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PREDICTIONS = ("auto", "epsilon", "v_prediction")
+STORAGE = ("full", "8bit", "4bit")
 CHECKPOINTING = ("auto", "none", "full")
 SWITCH = ("auto", "on", "off")
 
@@ -55,6 +56,14 @@ class BaseSettings(SubjectSettings):
         "Number format of the frozen base: auto takes bf16, on a GPU without it fp16, on a CPU "
         "fp32",
         choices=PRECISIONS,
+        advanced=True,
+    )
+    storage: str = setting(
+        "full",
+        "How the U-Net's frozen matrices are kept in memory: 8bit takes half of what half "
+        "precision takes, 4bit a quarter (needs bitsandbytes); a step takes longer, and the LoRA "
+        "learns on a base that is a little off",
+        choices=STORAGE,
         advanced=True,
     )
     checkpointing: str = setting(
