@@ -19,6 +19,7 @@ from ..training.plan import Plan
 from . import red
 from .folders import FoldersForm
 from .forms import INDENT, Form, folded
+from .presets import PresetRow
 
 KNOBS = ("base_model", "repeats", "batch_size", "epochs")
 USUAL_STEPS = 450  # what a character usually takes
@@ -44,7 +45,9 @@ class TrainerForm(W.VBox):
         self.use = W.Button(description="Use these", icon="check").add_class("lk-use-advice")
         self.use.on_click(lambda _: self._use_advice())
         self.advising = W.HBox([self.advice, self.use], layout={"margin": INDENT})
-        self.training = Form(project, TrainingSettings, KNOBS, [self.line, aiming, self.advising])
+        self.presets = PresetRow(self._plan, lambda **values: self.training.fill(**values))
+        below = [self.line, aiming, self.advising, self.presets]
+        self.training = Form(project, TrainingSettings, KNOBS, below)
         self.training.observe(lambda _: self._show_plan(), "settings")
         self.preview = Form(project, PreviewSettings)
         pages = [self.training, folded("Previews", self.preview)]
@@ -62,9 +65,12 @@ class TrainerForm(W.VBox):
     @property
     def plan(self) -> Plan:
         """The exact plan for the settings that are in force. Raises LorakitError."""
+        return self._plan(self.training.settings)
+
+    def _plan(self, settings: TrainingSettings) -> Plan:
         if self.survey is None:
             raise DatasetError(self.reason)
-        return self.survey.plan(self.training.settings)
+        return self.survey.plan(settings)
 
     def _folders(self) -> FoldersForm | None:
         """The form for folders of the dataset, where there are any beside dataset/ itself."""
@@ -82,6 +88,7 @@ class TrainerForm(W.VBox):
         except LorakitError as error:
             self.line.value = red(str(error))
         self._show_advice()
+        self.presets.show(self.training.settings)
 
     def _show_advice(self) -> None:
         """What is recommended for the optimiser, where the settings differ; the embedded base is

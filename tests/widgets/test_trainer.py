@@ -7,7 +7,8 @@ import json
 import pytest
 
 from lorakit.training.config import TrainingSettings
-from lorakit.widgets import trainer
+from lorakit.training.presets import PRESETS
+from lorakit.widgets import presets, trainer
 from lorakit.widgets.trainer import TrainerForm
 
 
@@ -123,3 +124,35 @@ def test_what_is_recommended_for_the_optimiser_is_shown_and_used_on_a_press_only
     assert form.training.value.unet_lr == 1
     assert form.training.value.text_encoder_2_lr == 0  # not trained: the person's choice
     assert form.advising.layout.display == "none"
+
+
+# --- presets --------------------------------------------------------------------------------------
+
+
+def test_the_preset_of_this_machine_is_shown_and_sets_only_fields_one_can_see(project, monkeypatch):
+    monkeypatch.setattr(presets, "gpu", lambda: "Tesla T4, 15 GB")
+    form = TrainerForm(project)
+    assert form.presets.layout.display == "none", "the embedded base needs none"
+    form.training.fields["base_model"].widget.value = "SDXL 1.0"
+    row = form.presets
+    assert row.layout.display is None and row.choice.value.name == "T4"
+    assert row.line.value.startswith("T4: batch_size 2, ")
+    assert "steps take about" in row.line.value and "compute units (prices of" in row.line.value
+    assert form.training.settings.batch_size == 4, "nothing is set before it is asked for"
+    row.use.click()
+    for name, value in row.choice.value.changes.items():
+        assert getattr(form.training.settings, name) == value
+        assert form.training.fields[name].widget.value == value
+
+
+def test_another_machines_preset_can_be_looked_at_and_used(project, monkeypatch):
+    monkeypatch.setattr(presets, "gpu", lambda: "")
+    form = TrainerForm(project)
+    form.training.fields["base_model"].widget.value = "SDXL 1.0"
+    assert form.presets.choice.value.name == "no GPU"
+    form.presets.choice.value = next(p for p in PRESETS if p.name == "H100")
+    assert form.presets.line.value.startswith("H100: batch_size 8, ")
+    form.presets.use.click()
+    assert form.training.settings.batch_size == 8
+    form.training.fields["epochs"].widget.value = -1
+    assert form.presets.line.value.startswith("H100"), "it stays with the last right settings"
