@@ -195,6 +195,28 @@ def test_a_prior_needs_something_to_leave_out_of_every_caption(
     assert len(read_examples(project, replace(settings, caption_prefix="astrid"), "astrid")) == 5
 
 
+@pytest.mark.parametrize(
+    "caption, changes",
+    [
+        ("1girl, astrid, smile", {}),
+        ("1girl, astrid, smile", {"caption_prefix": "score_9"}),
+        ("1girl ||| smile, astrid", {}),
+        ("A girl, Astrid, waves.", {"sentences": True}),
+        ("astrid, smile\n1girl, {astrid|hat}", {"wildcards": True}),
+    ],
+)
+def test_a_prior_must_not_speak_of_the_character(
+    project: Project, caption: str, changes: dict[str, object]
+) -> None:
+    settings = replace(SETTINGS, prior_weight=1.0, **changes)  # type: ignore[arg-type]
+    add(project, "a.png", caption)
+    told = r"a\.png 'astrid' is not among what is kept at the start. Put it first"
+    with pytest.raises(DatasetError, match=told):
+        read_examples(project, settings, "astrid")
+    add(project, "a.png", "astrid, smile, astrids hat\nastrid, 1girl")
+    assert len(read_examples(project, replace(settings, wildcards=True), "astrid")) == 5
+
+
 def test_one_mask_and_one_transparent_picture_are_enough(project: Project) -> None:
     Image.new("L", (64, 64)).save(project.dataset / "b.mask.png")
     Image.new("RGBA", (64, 64)).save(project.dataset / "a.png")
