@@ -210,6 +210,8 @@ def test_a_prior_must_not_speak_of_the_character(
 ) -> None:
     settings = replace(SETTINGS, prior_weight=1.0, **changes)  # type: ignore[arg-type]
     add(project, "a.png", caption)
+    add(project, "reg/d.png", "1girl")
+    add(project, "reg/e.png", "1girl", size=(96, 64))
     told = r"a\.png 'astrid' is not among what is kept at the start. Put it first"
     with pytest.raises(DatasetError, match=told):
         read_examples(project, settings, "astrid")
