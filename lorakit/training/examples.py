@@ -7,6 +7,7 @@ Nothing here needs torch.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from .captions import part, prior_caption, shown_caption
 from .config import CaptionSettings, DataSettings, SubsetSettings, TrainingSettings
 from .plan import Placement, Plan, Size, aim, make_plan, place_all
 from .subsets import Subset, subsets
+
+LEAST_SEEN = 0.1  # of a picture, by its crop
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,8 @@ def _speaks_of(caption: str, tag: str) -> bool:
 
 def _check(examples: Sequence[Example], settings: TrainingSettings, activation_tag: str) -> None:
     """Raises DatasetError for what would make a run pointless."""
+    for example in examples:
+        _check_shape(example)
     _check_masks([example.picture for example in examples], settings)
     if all(example.regularisation for example in examples):
         raise DatasetError(
@@ -218,6 +223,17 @@ def _check(examples: Sequence[Example], settings: TrainingSettings, activation_t
             texts = example.caption.splitlines() if settings.wildcards else [example.caption]
             for text in [] if example.regularisation else texts:
                 _check_prior(replace(example, caption=text), settings, activation_tag)
+
+
+def _check_shape(example: Example) -> None:
+    """Raises DatasetError for a strip of which hardly anything would be seen."""
+    place = example.placement
+    seen = math.prod(place.bucket) / math.prod(place.resized)
+    if seen < LEAST_SEEN:
+        raise DatasetError(
+            f"{example.picture.path} is {place.original[0]}x{place.original[1]}, so narrow that "
+            f"training would see {seen:.1%} of it. Crop or remove it."
+        )
 
 
 def _check_prior(example: Example, settings: CaptionSettings, activation_tag: str) -> None:

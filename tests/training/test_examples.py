@@ -179,6 +179,15 @@ def test_what_is_wrong_is_said_with_the_name_of_what_it_is(
         read_examples(project, replace(SETTINGS, **changes))
 
 
+def test_a_strip_of_which_hardly_anything_would_be_seen_is_refused(project: Project) -> None:
+    add(project, "long.png", size=(64, 500))
+    assert len(read_examples(project, SETTINGS)) == 6
+    add(project, "strip.png", size=(10, 2000))
+    told = r"strip\.png is 10x2000, so narrow that training would see 2\.0% of it. Crop or remove"
+    with pytest.raises(DatasetError, match=told):
+        read_examples(project, SETTINGS)
+
+
 @pytest.mark.parametrize("spoil", [("a.txt", ""), ("a.txt", "||| smile"), ("3_hat/c.txt", "x")])
 def test_a_prior_needs_something_to_leave_out_of_every_caption(
     project: Project, spoil: tuple[str, str]
