@@ -68,7 +68,7 @@ def optimizers() -> list[Sequence[Any]]:
             {rate: advice[rate] for rate in RATES} if own else rates(advice["unet_lr"] / plain)
         )
         found = run(f"optimizer-{name}", optimizer=name, **changes)
-        told = "found by itself" if own else f"{advice['unet_lr'] / plain:.3g} of AdamW's"
+        told = "found by itself" if own else f"AdamW's / {plain / advice['unet_lr']:.3g}"
         rows.append((name, told, found["before"], found["likeness"]))
     return rows
 
