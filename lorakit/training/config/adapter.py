@@ -125,3 +125,9 @@ class AdapterSettings(SubjectSettings):
                 "training: unet_lr, text_encoder_lr and text_encoder_2_lr are all 0, so there is "
                 "nothing to train. Set at least one above 0."
             )
+        if not self.unet_lr and self.text_encoder_share < 1:
+            raise SettingsError(
+                f"training: text_encoder_share is {self.text_encoder_share:g}, but unet_lr is 0, "
+                "so nothing is left to train after that share of the steps. Set "
+                "text_encoder_share to 1, or unet_lr above 0."
+            )

@@ -206,6 +206,13 @@ class OptimizerSettings(SubjectSettings):
         advanced=True,
     )
 
+    @property
+    def schedule_free(self) -> bool:
+        """Whether the optimiser learns a running average of its own, in the place of a schedule."""
+        if self.optimizer == "ProdigyPlusScheduleFree":
+            return bool(parse_arguments(self.optimizer_arguments).get("use_schedulefree", True))
+        return self.optimizer == "AdamWScheduleFree"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_arguments(self.optimizer_arguments)

@@ -48,6 +48,7 @@ RESERVED = {
     "fused",
     "capturable",
     "differentiable",
+    "fused_back_pass",  # its step would move nothing, and wait for hooks on the backward pass
     "args",
 }
 

@@ -75,6 +75,11 @@ def test_what_is_no_argument_is_refused_as_soon_as_it_is_typed(text: str, compla
         ("Adafactor", "clip=1", "Adafactor takes no 'clip'"),
         ("SGD", "d_coef=2", "SGD takes no 'd_coef' (there are: momentum, dampening, nesterov)."),
         ("AdamW", "fused=false", "AdamW takes no 'fused'"),
+        (  # it trained nothing, without a word
+            "ProdigyPlusScheduleFree",
+            "fused_back_pass=true",
+            "ProdigyPlusScheduleFree takes no 'fused_back_pass'",
+        ),
         (
             "Lion",
             "lr=1e-4",
