@@ -93,6 +93,8 @@ def rank_and_alpha(
     """
     if part != "unet":
         rank, alpha = settings.text_rank or settings.rank, settings.text_alpha or settings.alpha
+        if part == "te2":
+            rank, alpha = settings.text_2_rank or rank, settings.text_2_alpha or alpha
     elif isinstance(layer, torch.nn.Conv2d) and layer.kernel_size != (1, 1):
         rank, alpha = settings.conv_rank, settings.conv_alpha
     else:

@@ -55,6 +55,20 @@ class AdapterSettings(SubjectSettings):
     text_alpha: float = setting(
         0.0, "Alpha in the text encoders; 0 takes alpha", low=0, high=1024, advanced=True
     )
+    text_2_rank: int = setting(
+        0,
+        "Rank in the second text encoder alone (bigG); 0 is as in the first",
+        low=0,
+        high=256,
+        advanced=True,
+    )
+    text_2_alpha: float = setting(
+        0.0,
+        "Alpha in the second text encoder alone (bigG); 0 is as in the first",
+        low=0,
+        high=1024,
+        advanced=True,
+    )
     text_encoder_share: float = setting(
         1.0,
         "Share of all steps after which the text encoders stop learning",
