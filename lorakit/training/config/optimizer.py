@@ -61,6 +61,10 @@ def _advice(unet: float, text: float, schedule: str, decay: float, **more: Any) 
 # at the same came to AdamW's loss. By likeness after 448 steps Adafactor is near AdamW, 0.79 beside
 # 0.86, but Lion and CAME are not, 0.61 and 0.62: python scripts/effects.py FOLDER optimizers. Those
 # that find their own rate start at a tiny one, which the rounding of bf16 would drown.
+#
+# Of the DAdapt family there are two: on a toy LoRA with noisy gradients AdaGrad's found no rate in
+# 450 steps and Adan's one that blew up; SGD's learnt, but it sets weights by their distance from
+# the start, which undoes max_norm and decoupled weight decay.
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "AdamW8bit": _advice(3e-4, 6e-5, "cosine", 0.01),
     "AdamW": _advice(3e-4, 6e-5, "cosine", 0.01),
