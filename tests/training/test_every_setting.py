@@ -67,6 +67,8 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "conv_alpha": ({"kind": "locon"}, 3.0, "lora"),
     "text_rank": ({}, 2, "lora"),
     "text_alpha": ({}, 2.0, "lora"),
+    "text_2_rank": ({}, 2, "lora"),
+    "text_2_alpha": ({}, 2.0, "lora"),
     "text_encoder_share": ({}, 0.3, "lora"),
     "continue_from": ({}, "earlier.safetensors", "lora"),
     "dropout": ({}, 0.5, "lora"),

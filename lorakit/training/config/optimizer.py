@@ -62,6 +62,10 @@ def _advice(unet: float, text: float, schedule: str, decay: float, **more: Any) 
 # twentieth (its steps are several times as long: it corrects no bias), 0.83 with Prodigy:
 # docs/effects.md. Those that find their own rate start at a tiny one, which the rounding of bf16
 # would drown.
+#
+# Of the DAdapt family there are two: on a toy LoRA with noisy gradients AdaGrad's found no rate in
+# 450 steps and Adan's one that blew up; SGD's learnt, but it sets weights by their distance from
+# the start, which undoes max_norm and decoupled weight decay.
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "AdamW8bit": _advice(3e-4, 6e-5, "cosine", 0.01),
     "AdamW": _advice(3e-4, 6e-5, "cosine", 0.01),
@@ -206,6 +210,13 @@ class OptimizerSettings(SubjectSettings):
         choices=LORA_PRECISIONS,
         advanced=True,
     )
+
+    @property
+    def schedule_free(self) -> bool:
+        """Whether the optimiser learns a running average of its own, in the place of a schedule."""
+        if self.optimizer == "ProdigyPlusScheduleFree":
+            return bool(parse_arguments(self.optimizer_arguments).get("use_schedulefree", True))
+        return self.optimizer == "AdamWScheduleFree"
 
     def __post_init__(self) -> None:
         super().__post_init__()
