@@ -78,13 +78,13 @@ def train_project(
     world = parallel.join()
     if not world.main:
         progress, score = silent, None
-    optim.check_arguments(settings)
+    device, dtype, reason = choose_device(settings, world.rank)
+    optim.check_arguments(settings, device)
     examples = read_examples(project, settings, activation_tag, progress)
     held = held_out([example.regularisation for example in examples], settings)
     learnt = [example for i, example in enumerate(examples) if i not in held]
     plan = plan_examples(learnt, settings)
     check_length(plan, settings)
-    device, dtype, reason = choose_device(settings, world.rank)
     yield Planned(plan, device, dtype, reason)
     base = open_base(settings, dtype, device, progress)
     for text in base.notes:

@@ -56,3 +56,10 @@ class TrainingSettings(  # a dataclass lists the fields of its last parent first
                 f"training: dora measures the base's weights, which storage {self.storage} rounds. "
                 "Turn dora off, or set storage to full."
             )
+        if self.schedule_free and (self.ema or self.max_norm):
+            name = "ema" if self.ema else "max_norm"
+            raise SettingsError(
+                f"training: {name} is on, but {self.optimizer} saves a running average of its own, "
+                f"which {name} {'would replace' if self.ema else 'does not reach'}. Set {name} to "
+                "0, or choose another optimizer."
+            )
