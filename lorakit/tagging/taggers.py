@@ -11,9 +11,7 @@ import csv
 import hashlib
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..ahead import ahead
 from ..errors import SettingsError
 from ..images import flatten, open_image
 from ..install import nvidia_gpu
@@ -230,8 +229,11 @@ class LoadedTagger:
         """
         chunks = [images[i : i + batch] for i in range(0, len(images), batch)]
         side, name = self.side, self.session.get_inputs()[0].name
-        for pixels in _ahead(
-            chunks, lambda chunk: np.stack([prepare(image, self.row, side) for image in chunk])
+        for pixels in ahead(
+            lambda chunk: np.stack([prepare(image, self.row, side) for image in chunk]),
+            chunks,
+            workers=1,
+            waiting=2,
         ):
             (output,) = self.session.run(None, {name: pixels})[:1]
             if output.shape[-1] != len(self.labels):
@@ -277,22 +279,6 @@ def prepare(image: Image.Image | Path, row: Tagger, side: int) -> np.ndarray:
     return np.ascontiguousarray(
         pixels.transpose(2, 0, 1) if row.layout == "NCHW" else pixels, np.float32
     )
-
-
-def _ahead(
-    chunks: Sequence[Any], make: Callable[[Any], np.ndarray], depth: int = 2
-) -> Iterator[np.ndarray]:
-    """`make(chunk)` for each chunk, worked out in a thread, up to `depth` chunks before they are
-    asked for.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[np.ndarray]] = deque()
-        for chunk in chunks:
-            waiting.append(pool.submit(make, chunk))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 # --- onnxruntime ----------------------------------------------------------------------------------

@@ -257,6 +257,6 @@ def limit_norms(parts: Modules, max_norm: float) -> int:
     return int(torch.stack(scaled).sum()) if scaled else 0
 
 
-def gradient_norm(parameters: list[torch.nn.Parameter], limit: float) -> float:
+def gradient_norm(parameters: list[torch.nn.Parameter], limit: float) -> torch.Tensor:
     """Clips the gradients' joint norm to `limit` (0: only measures) and returns what it was."""
-    return float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit else math.inf))
+    return torch.nn.utils.clip_grad_norm_(parameters, limit if limit else math.inf)

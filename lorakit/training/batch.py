@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -40,6 +40,20 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def moved(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """The batch with every tensor changed: pinned, or on a device."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Batch(
+            **{
+                name: tuple(map(change, value))
+                if isinstance(value, tuple)
+                else value
+                if value is None
+                else change(value)
+                for name, value in values.items()
+            }
+        )
 
     def part(self, rows: slice) -> Batch:
         """The batch of some of its pictures."""
@@ -132,9 +146,10 @@ def _masks(
 
 
 def picture_losses(
-    base: Base, batch: Batch, kept: torch.Tensor, settings: TrainingSettings, device: str
+    base: Base, batch: Batch, kept: torch.Tensor, settings: TrainingSettings
 ) -> torch.Tensor:
-    """The weighted loss of each picture, (n,) or, with a prior, (2 n,).
+    """The weighted loss of each picture, (n,) or, with a prior, (2 n,). The batch and `kept`, the
+    signal kept at each timestep, are where the base is.
 
     With a prior the batch is shown again under captions without the activation tag: prior
     preservation (Ruiz et al. 2022, section 3.3), only that the target is not a picture drawn before
@@ -142,20 +157,18 @@ def picture_losses(
     """
     signal = kept[batch.t]
     wanted = objective.target(batch.x, batch.noise, signal, base.prediction)
-    noisy = objective.add_noise(batch.x, batch.input_noise, signal)
+    noisy = objective.add_noise(batch.x, batch.input_noise, signal).to(base.unet.dtype)
     table = objective.weights(objective.snr(kept), settings, base.prediction)
     each = table[batch.t].to(batch.weight)
     weight = each * batch.weight
     threshold = objective.huber_thresholds(kept, settings)[batch.t]
-    mask, count = batch.mask, len(batch)
-    noisy, wanted, weight = noisy.to(device, base.unet.dtype), wanted.to(device), weight.to(device)
-    t, time_ids = batch.t.to(device), batch.time_ids.to(device)
+    mask, count, t, time_ids = batch.mask, len(batch), batch.t, batch.time_ids
     if settings.prior_weight:
         with torch.no_grad(), adapter.without(base.parts):
             held = _guess(base, noisy, t, _later(batch, count), time_ids, settings)
         noisy, t, time_ids = noisy.repeat(2, 1, 1, 1), t.repeat(2), time_ids.repeat(2, 1)
         wanted = torch.cat([wanted, held.to(wanted)])
-        weight = torch.cat([weight, (each * batch.prior).to(device)])
+        weight = torch.cat([weight, each * batch.prior])
         threshold = threshold.repeat(2)
         mask = None if mask is None else torch.cat([mask, torch.ones_like(mask)])
     guess = _guess(base, noisy, t, batch, time_ids, settings)
@@ -181,15 +194,15 @@ def _guess(
 ) -> torch.Tensor:
     """What the U-Net, as it is, makes of noisy latents under the batch's captions."""
     with nullcontext() if trains_text(settings) else torch.no_grad():
-        hidden, pooled = _states(base, batch, noisy.device)
+        hidden, pooled = _states(base, batch)
     conditions = {"text_embeds": pooled, "time_ids": time_ids}
     return base.unet(noisy, t, hidden, added_cond_kwargs=conditions).sample
 
 
-def _states(base: Base, batch: Batch, device: torch.device) -> Tokens:
+def _states(base: Base, batch: Batch) -> Tokens:
     """Hidden states and pooled output of the batch's captions."""
     if batch.states:
-        hidden, pooled = (each.to(device, base.unet.dtype) for each in batch.states)
+        hidden, pooled = (each.to(base.unet.dtype) for each in batch.states)
         return hidden, pooled
     assert batch.tokens is not None
     (first, _), (second, pooled) = (

@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 
+from ..ahead import ahead
 from ..dataset import Picture
 from ..errors import DatasetError
 from ..images import open_alpha, open_image
@@ -28,8 +27,6 @@ from . import packed
 from .plan import Placement
 
 VERSION = "2"
-S = TypeVar("S")
-T = TypeVar("T")
 
 
 def folder() -> Path:
@@ -98,7 +95,7 @@ def latents(
     known = packed.read(store, set(keys.values()))
     missing = {keys[view]: view for view in views if keys[view] not in known}
     todo = sorted(missing.values(), key=lambda view: placements[view[0]].bucket)
-    loaded = _ahead(lambda view: pixels(paths[view[0]], placements[view[0]], view[1]), todo)
+    loaded = ahead(lambda view: pixels(paths[view[0]], placements[view[0]], view[1]), todo)
     shown = track(loaded, "Encoding pictures", progress, len(todo))
     for view, image in zip(todo, shown, strict=True):
         latent = _finite(_encode(vae, image[None])[0], paths[view[0]])
@@ -106,19 +103,6 @@ def latents(
     known |= packed.read(store, set(missing))
     plain = [known[keys[i, False]] for i in range(len(paths))]
     return plain, {i: known[keys[i, True]] for i in sorted(flips)}
-
-
-def _ahead(load: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """`load` of each item in order, a few of them made ahead by threads."""
-    workers = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        for item in items:
-            waiting.append(pool.submit(load, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 @torch.no_grad()
@@ -163,7 +147,7 @@ def masks(
     load = open_alpha if kind == "alpha" else _mask_file
     paths = [picture.path if kind == "alpha" else picture.mask_path for picture in pictures]
     pairs = list(zip(paths, placements, strict=True))
-    read = _ahead(lambda i: _mask(load, *pairs[i], unmasked_weight), range(len(pairs)))
+    read = ahead(lambda i: _mask(load, *pairs[i], unmasked_weight), range(len(pairs)))
     return list(track(read, "Reading masks", progress, len(pairs)))
 
 

@@ -9,7 +9,8 @@ import torch
 
 from .artist import Previews
 from .keeper import Saved
-from .loop import EpochDone, StepDone
+from .ledger import StepDone
+from .loop import EpochDone
 from .plan import Plan
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import adapter, export, metadata, state
 from .artist import Previews
-from .loop import Learning, Modules
+from .learning import Learning, Modules
 from .provenance import Moment, Provenance, cover
 
 

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from ..errors import SettingsError, TrainingError
+from ..ahead import ahead
+from ..errors import TrainingError
 from . import adapter, chance, objective, optim, parallel
 from .base import Base
-from .batch import make_batch, picture_losses
+from .batch import Batch, make_batch, picture_losses
 from .checkpointing import set_checkpointing
-from .config import AdapterSettings, TrainingSettings
-from .ema import Ema
-from .material import Material, trained_names
+from .config import TrainingSettings
+from .learning import Learning, begin, trained_parts
+from .ledger import Ledger, StepDone
+from .material import Material
 from .parallel import World
-from .plan import Plan, batches
+from .plan import Plan
 from .planner import Way, Ways
+from .turns import Turn, turns
 
-Modules = Mapping[str, torch.nn.Module]
+__all__ = [
+    "EpochDone",
+    "Event",
+    "Learning",
+    "Shrunk",
+    "StepDone",
+    "begin",
+    "train",
+    "trained_parts",
+]
 
 OutOfMemory = torch.OutOfMemoryError
-ALARM = 20  # steps whose mean loss is compared with that of the first so many
-EXPLODED = 10  # times the loss of the beginning
-SKIPPED = 30  # steps in a row without a gradient: over fp16 its scale is a billionth by then
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One step is done. `step` counts from 1 to `steps`; `seconds` is the time spent in steps of
-    this run so far, `since` the step it began or was resumed at.
-    """
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    lr: float
-    gradient: float
-    seconds: float
-    since: int = 0
+PATIENCE = {"cpu": 0.0, "cuda": 2.0}  # seconds after which steps that are done are told
 
 
 @dataclass(frozen=True)
@@ -66,62 +58,6 @@ class Shrunk:
 Event = StepDone | EpochDone | Shrunk
 
 
-@dataclass
-class Learning:
-    """All that changes while a LoRA is trained: what a run that was cut off needs to go on."""
-
-    parts: Modules
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    ema: Ema | None
-    step: int = 0
-    first_losses: list[float] = field(default_factory=list)
-    last_losses: list[float] = field(default_factory=list)
-    skipped: int = 0  # steps in a row whose gradient was not a number
-
-    whole: bool = True  # False in the middle of a step
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """The weights as they are to be saved and drawn while the context lasts: the running
-        average, or what a schedule-free optimiser has learnt.
-        """
-        with optim.eval_mode(self.optimizer), self.ema.averaged() if self.ema else nullcontext():
-            yield
-
-    @property
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """The LoRA's weights, in a fixed order."""
-        return [p for module in self.parts.values() for p in adapter.trainable(module)]
-
-
-def trained_parts(base: Base, settings: AdapterSettings) -> dict[str, torch.nn.Module]:
-    """The parts that get a LoRA: those whose learning rate is not 0."""
-    return {part: base.parts[part] for part in trained_names(settings)}
-
-
-def begin(base: Base, settings: TrainingSettings, device: str) -> Learning:
-    """Optimiser and all for the LoRA that is already on `base`. Raises SettingsError if it could
-    not be saved as the settings want it, or for the optimiser's arguments.
-    """
-    parts = trained_parts(base, settings)
-    dora = any(name.endswith("dora_scale") for name, _ in adapter.named_weights(parts))
-    if settings.save_diffusers and dora:
-        raise SettingsError(
-            f"training: save_diffusers is on, but continue_from ({settings.continue_from}) is a "
-            "DoRA, for which diffusers' names have no place. Turn save_diffusers off or go on from "
-            "another file."
-        )
-    if settings.lora_precision == "bf16":
-        for module in parts.values():
-            for parameter in adapter.trainable(module):
-                parameter.data = parameter.data.bfloat16()
-    optimizer = optim.make_optimizer(settings, adapter.parameter_groups(parts, settings), device)
-    scaler = torch.amp.GradScaler(device, enabled=base.unet.dtype == torch.float16)
-    ema = Ema(parts, settings.ema) if settings.ema else None
-    return Learning(parts, optimizer, scaler, ema)
-
-
 def train(
     base: Base,
     plan: Plan,
@@ -131,51 +67,50 @@ def train(
     device: str = "cpu",
     world: World | None = None,
     ways: Ways | None = None,
+    looks: Callable[[int], bool] = lambda step: True,
 ) -> Iterator[Event]:
     """Trains the LoRA that is already on `base`, from `learning.step` on; an iterator of events.
     Batches are computed in the best of `ways`, or in one go; out of memory, in a smaller one.
+
+    On a GPU, which works on while nobody asks what it has come to, several steps may be told at
+    once; after those that `looks` is true for and at the end of an epoch nothing is left untold.
 
     Raises TrainingError when the loss stops being a number or explodes.
     """
     world = world or World()
     way = ways.best() if ways else Way(plan.batch_size, (), 0, 0.0)
-    kept = objective.kept_signal(base.scheduler)
+    kept = objective.kept_signal(base.scheduler).to(device)
     rates = [group["lr"] for group in learning.optimizer.param_groups]
     for module in learning.parts.values():  # for the LoRA's dropout, and for checkpointing
         module.train()
     set_checkpointing(learning.parts, way.stages)
-    spent, since, step = 0.0, learning.step, 0
-    for epoch in range(1, plan.epochs + 1):
-        for group in steps_of_epoch(plan, epoch, settings.seed):
-            if step == plan.steps:  # max_steps ends the last epoch early
-                break
-            step += 1
-            if step <= since:  # done before the run was cut off
-                continue
-            began, learning.whole = time.monotonic(), False
-            factor = optim.rate_factor(step - 1, plan.steps, settings)
+    since, ledger = learning.step, Ledger(plan.steps, learning.step)
+    made = partial(_batches, base, material, settings, world, device)
+    for turn, group in ahead(made, turns(plan, settings.seed, since), workers=1, waiting=2):
+        if group:
+            ledger.start()
+            learning.whole = False
+            factor = optim.rate_factor(turn.step - 1, plan.steps, settings)
             for values, rate in zip(learning.optimizer.param_groups, rates, strict=True):
                 values["lr"] = rate * factor
-            _hold_text(learning, settings, step, plan.steps)
+            _hold_text(learning, settings, turn.step, plan.steps)
             while True:
                 try:
-                    loss = _gradients(
-                        base, material, group, kept, settings, learning, device, world, way.at_once
-                    )
+                    loss = _gradients(base, turn, group, kept, settings, learning, world, way)
                     break
                 except OutOfMemory as error:
                     way = _smaller(ways, way, world, error)
-                    yield Shrunk(way, step)
+                    yield Shrunk(way, turn.step)
                 _forget(learning, device)
                 set_checkpointing(learning.parts, way.stages)
-            gradient = _follow(learning, settings, loss, device)
-            spent, learning.whole = spent + time.monotonic() - began, True
+            gradient = _follow(learning, settings)
+            learning.whole = True
             rate = optim.effective_rate(learning.optimizer)
-            yield StepDone(step, plan.steps, epoch, loss, rate, gradient, spent, since)
-        if (
-            step >= since
-        ):  # cut off just before its end, an epoch ends again: its file may be missing
-            yield EpochDone(epoch, plan.epochs, step)
+            unread = ledger.enter(turn, loss, rate, gradient)
+            if turn.last or looks(turn.step) or unread >= PATIENCE[device]:
+                yield from ledger.read(learning)
+        if turn.last:
+            yield EpochDone(turn.epoch, plan.epochs, turn.step)
 
 
 def _smaller(ways: Ways | None, way: Way, world: World, error: RuntimeError) -> Way:
@@ -198,53 +133,60 @@ def _forget(learning: Learning, device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def steps_of_epoch(plan: Plan, epoch: int, seed: int) -> list[list[list[int]]]:
-    """The batches of each step of an epoch: one, or several whose gradients are averaged."""
-    made = batches(plan, epoch, seed)
-    return [made[i : i + plan.accumulation] for i in range(0, len(made), plan.accumulation)]
+def _batches(
+    base: Base,
+    material: Material,
+    settings: TrainingSettings,
+    world: World,
+    device: str,
+    turn: Turn,
+) -> tuple[Turn, list[Batch]]:
+    """A turn with this process's part of its batches, every random choice made."""
+    made = []
+    for index, rows in enumerate(turn.group):
+        place = (settings.seed, "step", turn.step, index)
+        batch = make_batch(
+            material, rows, base, settings, chance.generator(*place), chance.dice(*place)
+        ).part(world.share(len(rows)))
+        made.append(batch.moved(torch.Tensor.pin_memory) if device == "cuda" else batch)
+    return turn, made
 
 
 def _gradients(
     base: Base,
-    material: Material,
-    group: Sequence[Sequence[int]],
+    turn: Turn,
+    group: Sequence[Batch],
     kept: torch.Tensor,
     settings: TrainingSettings,
     learning: Learning,
-    device: str,
     world: World,
-    at_once: int,
-) -> float:
+    way: Way,
+) -> torch.Tensor:
     """Adds up the gradients of a step's batches over all processes, so many pictures at a time;
     returns the mean loss of its pictures.
     """
-    step, pictures = learning.step + 1, sum(map(len, group))
+    device, pictures = kept.device, sum(map(len, turn.group))
     value = torch.zeros((), device=device)
-    for index, rows in enumerate(group):
-        place = (settings.seed, "step", step, index)
-        torch.manual_seed(chance.number(*place, "dropout", world.rank))
-        batch = make_batch(
-            material, rows, base, settings, chance.generator(*place), chance.dice(*place)
-        ).part(world.share(len(rows)))
-        for start in range(0, len(batch), at_once):
-            some = batch.part(slice(start, start + at_once))
-            loss = picture_losses(base, some, kept, settings, device).sum() / pictures
+    for index, pinned in enumerate(group):
+        torch.manual_seed(
+            chance.number(settings.seed, "step", turn.step, index, "dropout", world.rank)
+        )
+        batch = pinned.moved(lambda each: each.to(device, non_blocking=True))
+        for start in range(0, len(batch), way.at_once):
+            some = batch.part(slice(start, start + way.at_once))
+            loss = picture_losses(base, some, kept, settings).sum() / pictures
             learning.scaler.scale(loss).backward()
             value += loss.detach()
     parallel.sum_gradients([p for p in learning.parameters if p.requires_grad], world)
-    return float(parallel.total(value, world))
+    return parallel.total(value, world)
 
 
-def _follow(learning: Learning, settings: TrainingSettings, loss: float, device: str) -> float:
-    """Moves the LoRA along its gradients, unless the loss says that all is lost; returns their
-    norm.
-    """
+def _follow(learning: Learning, settings: TrainingSettings) -> torch.Tensor:
+    """Moves the LoRA along its gradients; returns their norm."""
     step = learning.step + 1
-    _check(learning, loss, step)
     learning.scaler.unscale_(learning.optimizer)
     learned = [p for p in learning.parameters if p.requires_grad]
     gradient = adapter.gradient_norm(learned, settings.gradient_clip)
-    _check_gradient(learning, gradient, step)
     optim.step(learning.optimizer, learning.scaler, settings, step)
     learning.optimizer.zero_grad(set_to_none=True)
     if settings.max_norm:
@@ -253,37 +195,6 @@ def _follow(learning: Learning, settings: TrainingSettings, loss: float, device:
         learning.ema.update()
     learning.step = step
     return gradient
-
-
-ADVICE = (
-    "Lower unet_lr and the text encoders' learning rates, or choose another precision; the LoRA "
-    "files saved before are good."
-)
-
-
-def _check(learning: Learning, loss: float, step: int) -> None:
-    """Raises TrainingError if the loss is no number, or many times what it was at the beginning."""
-    if not math.isfinite(loss):
-        raise TrainingError(f"The loss is not a number any more at step {step}. {ADVICE}")
-    first, last = learning.first_losses, learning.last_losses
-    if len(first) < ALARM:
-        first.append(loss)
-    last.append(loss)
-    del last[:-ALARM]
-    if len(first) == ALARM and sum(last) > EXPLODED * sum(first):
-        raise TrainingError(
-            f"The loss has exploded: {sum(last) / ALARM:.3g} at step {step}, "
-            f"{sum(first) / ALARM:.3g} at the beginning. {ADVICE}"
-        )
-
-
-def _check_gradient(learning: Learning, gradient: float, step: int) -> None:
-    """Raises TrainingError if the gradient is no number. Over a base in fp16 that is no more than
-    the sign for the scaler to skip the step, unless smaller and smaller scales do not help either.
-    """
-    learning.skipped = 0 if math.isfinite(gradient) else learning.skipped + 1
-    if learning.skipped >= (SKIPPED if learning.scaler.is_enabled() else 1):
-        raise TrainingError(f"The gradient is not a number any more at step {step}. {ADVICE}")
 
 
 def _hold_text(learning: Learning, settings: TrainingSettings, step: int, steps: int) -> None:

@@ -232,7 +232,7 @@ def huber_thresholds(kept: torch.Tensor, settings: ObjectiveSettings) -> torch.T
         signal, rest = kept.sqrt(), (1 - kept).sqrt()
         return c + (1 - c) * (signal / (signal + rest)) ** 2  # sigma may be infinite, this is not
     if settings.huber_schedule == "exponential":
-        return c ** (torch.arange(len(kept), dtype=kept.dtype) / len(kept))
+        return c ** (torch.arange(len(kept), dtype=kept.dtype, device=kept.device) / len(kept))
     raise ValueError(
         f"huber_schedule is '{settings.huber_schedule}'; it must be 'snr', 'exponential' or "
         "'constant'"

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ..errors import TrainingError
 from ..files import write_text
@@ -24,8 +25,10 @@ from .events import Finished, Note, Planned, RunEvent, Saved, Validated
 from .examples import Example, held_out, plan_examples, read_examples
 from .interrupts import Interrupts
 from .keeper import Keeper, clock, state_path
+from .learning import Learning, begin, trained_parts
+from .ledger import StepDone
 from .logs import Logs
-from .loop import EpochDone, Learning, Shrunk, StepDone, begin, train, trained_parts
+from .loop import EpochDone, Shrunk, train
 from .material import Material, gather, keeps_texts
 from .parallel import World
 from .plan import Plan
@@ -227,6 +230,7 @@ class Run:
             self.device,
             self.world,
             self.ways,
+            partial(self._looks, artist),
         )
         with Interrupts() as interrupts:
             try:
@@ -244,6 +248,12 @@ class Run:
                 if logs:
                     logs.close()
         yield from self._end(since, spent, time.monotonic() - began, stopped)
+
+    def _looks(self, artist: Artist, step: int) -> bool:
+        """Whether something is saved or drawn just after a step."""
+        ours = self.settings
+        every = (ours.save_every_steps, ours.state_every, artist.settings.every_steps)
+        return any(number and step % number == 0 for number in every)
 
     def _first(self, artist: Artist) -> Iterator[RunEvent]:
         """Previews and validation before the first step, or those there were."""

@@ -24,7 +24,7 @@ from ..settings import to_mapping
 from . import adapter, optim
 from .config import TrainingSettings
 from .examples import Example
-from .loop import Learning
+from .learning import Learning
 
 KEY = "lorakit.state"
 VERSION = 1

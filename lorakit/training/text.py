@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from .examples import Example
 
 log = logging.getLogger(__name__)
 
+ALONE = Lock()  # tokenizers refuse to be asked by two threads at once: "Already borrowed"
 CHUNK = 75
 NEAR = 20  # tokens from the end of a chunk in which a comma is where it is cut
 BATCH = 32  # captions encoded at once
@@ -57,8 +59,10 @@ def _chunks(tokenizer: Any, captions: Sequence[str]) -> list[list[list[int]]]:
     if not captions:
         return []
     words = {"add_special_tokens": False, "truncation": False, "verbose": False}
-    [comma] = tokenizer(",", **words).input_ids
-    return [cut(tokens, comma) for tokens in tokenizer(list(captions), **words).input_ids]
+    with ALONE:
+        [comma] = tokenizer(",", **words).input_ids
+        rows = tokenizer(list(captions), **words).input_ids
+    return [cut(tokens, comma) for tokens in rows]
 
 
 def longest(tokenizer: Any, captions: Sequence[str]) -> int:

@@ -40,13 +40,13 @@ def validation_loss(
         debiased=False,
         loss="l2",
     )
-    kept = objective.kept_signal(base.scheduler)
+    kept = objective.kept_signal(base.scheduler).to(device)
     losses = []
     with evaluating(base):
         for i in rows:
             place = (settings.seed, "validation", material.examples[i].picture.name)
             generator, dice = chance.generator(*place), chance.dice(*place)
             batch = make_batch(material, [i] * len(TIMESTEPS), base, plain, generator, dice)
-            batch = replace(batch, t=torch.tensor(TIMESTEPS))
-            losses.append(picture_losses(base, batch, kept, plain, device).cpu())
+            batch = replace(batch, t=torch.tensor(TIMESTEPS)).moved(lambda each: each.to(device))
+            losses.append(picture_losses(base, batch, kept, plain).cpu())
     return float(torch.cat(losses).mean())

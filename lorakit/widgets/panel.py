@@ -23,7 +23,8 @@ from ..project import Project
 from ..tagging.captions import TaggingSettings
 from ..tagging.likeness import scorer
 from ..training.config import PreviewSettings, TrainingSettings
-from ..training.loop import EpochDone, StepDone
+from ..training.ledger import StepDone
+from ..training.loop import EpochDone
 from ..training.run import (
     Finished,
     Note,

@@ -46,7 +46,7 @@ def batch_of(base: Base, made: Material, settings: TrainingSettings, step: int =
 def losses(base: Base, batch: Batch, settings: TrainingSettings) -> torch.Tensor:
     with torch.no_grad():
         kept = objective.kept_signal(base.scheduler)
-        return picture_losses(base, batch, kept, settings, "cpu")
+        return picture_losses(base, batch, kept, settings)
 
 
 def test_before_the_first_step_the_base_is_its_own_prior(base: Base) -> None:
@@ -145,8 +145,8 @@ def test_what_the_mask_hides_does_not_change_the_loss(base: Base) -> None:
     noise[0, :, :, 4:] += 3  # another answer is wanted there
     signal = replace(batch, noise=noise, input_noise=batch.noise)
     with torch.no_grad():
-        first = picture_losses(base, replace(batch, input_noise=batch.noise), kept, SETTINGS, "cpu")
-        other = picture_losses(base, signal, kept, SETTINGS, "cpu")
+        first = picture_losses(base, replace(batch, input_noise=batch.noise), kept, SETTINGS)
+        other = picture_losses(base, signal, kept, SETTINGS)
     assert torch.allclose(first, other)
 
 

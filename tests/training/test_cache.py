@@ -168,13 +168,6 @@ def test_what_a_sample_is_drawn_from_is_the_posterior() -> None:
     assert abs(drawn.std().item() - 0.13 * 0.5) < 0.002
 
 
-def test_ten_thousand_items_are_loaded_in_order_with_few_ahead() -> None:
-    started: list[int] = []
-    loaded = cache._ahead(lambda i: started.append(i) or i, range(10_000))
-    assert next(loaded) == 0 and len(started) < 50
-    assert list(loaded) == list(range(1, 10_000))
-
-
 # --- masks ----------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,8 @@ from lorakit.training.config import TrainingSettings
 from lorakit.training.memory import TEXT
 from lorakit.training.parallel import World
 from lorakit.training.plan import make_plan
+from lorakit.training.planner import Way
+from lorakit.training.turns import Turn
 
 from .adapters import shaken
 from .test_batch import batch_of, example, material
@@ -83,8 +85,10 @@ def test_accumulated_batches_make_one_step_with_the_gradient_of_one_large_batch(
         loop, "make_batch", lambda _, rows, *others: whole.part(slice(rows[0], rows[-1] + 1))
     )
     kept, outcomes = objective.kept_signal(base.scheduler), []
-    for group in ([[0, 1, 2]], [[0, 1], [2]]):
-        loss = loop._gradients(base, made, group, kept, SETTINGS, learning, "cpu", World(), 99)
+    for rows in ([[0, 1, 2]], [[0, 1], [2]]):
+        turn, group = loop._batches(base, made, SETTINGS, World(), "cpu", Turn(1, 1, rows, True))
+        way = Way(99, (), 0, 0.0)
+        loss = loop._gradients(base, turn, group, kept, SETTINGS, learning, World(), way)
         grads = {n: p.grad for n, p in adapter.named_weights(base.parts) if p.grad is not None}
         outcomes.append((loss, grads))
         learning.optimizer.zero_grad(set_to_none=True)
