@@ -57,9 +57,10 @@ class Ledger:
         """What the steps came to. Raises TrainingError if that is no number, or too large."""
         rows = [(turn, float(loss), rate, float(norm)) for turn, loss, rate, norm in self.rows]
         each, self.rows = (time.monotonic() - self.began) / len(rows), []
-        for turn, loss, rate, norm in rows:
+        for turn, loss, _, norm in rows:  # all of them, before anybody can save what came of them
             _check(learning, loss, turn.step)
             _check_gradient(learning, norm, turn.step)
+        for turn, loss, rate, norm in rows:
             self.spent += each
             yield StepDone(
                 turn.step, self.steps, turn.epoch, loss, rate, norm, self.spent, self.since

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lorakit.errors import SettingsError, TrainingError
-from lorakit.training import adapter, loop, objective
+from lorakit.training import adapter, ledger, loop, objective
 from lorakit.training.base import Base, load_base
 from lorakit.training.checkpointing import set_checkpointing
 from lorakit.training.config import TrainingSettings
@@ -175,7 +175,7 @@ def test_checkpointing_changes_no_gradient_of_any_part(base: Base) -> None:
 def learning_of(losses: list[float]) -> loop.Learning:
     learning = loop.Learning({}, None, None, None)  # type: ignore[arg-type]
     for i, loss in enumerate(losses):
-        loop._check(learning, loss, i + 1)
+        ledger._check(learning, loss, i + 1)
     return learning
 
 
@@ -194,7 +194,7 @@ def test_an_exploding_loss_stops_the_run_with_advice() -> None:
 UNET_ALONE = replace(SETTINGS, text_encoder_lr=0.0, text_encoder_2_lr=0.0, repeats=40, epochs=1)
 
 
-@pytest.mark.parametrize(("fp16", "steps"), [(False, 1), (True, loop.SKIPPED)])
+@pytest.mark.parametrize(("fp16", "steps"), [(False, 1), (True, ledger.SKIPPED)])
 def test_gradients_that_are_no_numbers_stop_the_run_though_the_loss_is_one(
     base: Base, fp16: bool, steps: int
 ) -> None:
@@ -209,15 +209,40 @@ def test_gradients_that_are_no_numbers_stop_the_run_though_the_loss_is_one(
     events = loop.train(base, plan, material(example("astrid, a")), UNET_ALONE, learning)
     with pytest.raises(TrainingError, match=f"gradient is not a number any more at step {steps}. "):
         list(events)
-    assert learning.step == steps - 1
-    for now, then in zip(weights(base, "unet"), before, strict=True):
-        assert torch.equal(now, then)
+    assert learning.step == steps
+    if fp16:
+        for now, then in zip(weights(base, "unet"), before, strict=True):
+            assert torch.equal(now, then)
+
+
+def test_steps_that_are_told_together_are_the_same_and_all_told_where_somebody_looks(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which is not asked after each step what it has come to."""
+    one_by_one = run(base, SETTINGS, count=3)
+    monkeypatch.setitem(loop.PATIENCE, "cpu", 1e9)
+    done: list[int] = []
+    real = loop._follow
+    monkeypatch.setattr(loop, "_follow", lambda *given: done.append(1) or real(*given))
+    plan = make_plan([(64, 64)] * 3, SETTINGS)
+    other = load_base("demo")
+    learning = fresh(other, SETTINGS)
+    made = material(*[example("astrid, smile")] * 3)
+    seen, told = [], []
+    for event in loop.train(other, plan, made, SETTINGS, learning, looks=lambda step: step == 2):
+        seen.append(event)
+        told.append(len(done))
+    plain = [(e.step, e.loss, e.gradient) for e in one_by_one if isinstance(e, loop.StepDone)]
+    assert [(e.step, e.loss, e.gradient) for e in seen if isinstance(e, loop.StepDone)] == plain
+    steps = [count for count, e in zip(told, seen, strict=True) if isinstance(e, loop.StepDone)]
+    assert steps[:2] == [2, 2] and len(set(steps)) < len(steps)
+    assert [type(e) for e in seen] == [type(e) for e in one_by_one]
 
 
 def test_skipped_steps_that_a_good_one_follows_are_forgotten() -> None:
     learning = loop.Learning({}, None, torch.amp.GradScaler("cpu"), None)  # type: ignore[arg-type]
-    for step in range(1, 4 * loop.SKIPPED):
-        loop._check_gradient(learning, float("nan") if step % loop.SKIPPED else 0.1, step)
+    for step in range(1, 4 * ledger.SKIPPED):
+        ledger._check_gradient(learning, float("nan") if step % ledger.SKIPPED else 0.1, step)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,11 @@ def test_the_settings_leave_only_some_ways(base: Base) -> None:
 
 def test_frozen_encoders_are_not_in_memory_and_not_counted(base: Base) -> None:
     frozen = {"text_encoder_lr": 0.0, "text_encoder_2_lr": 0.0}
-    weights = sum(p.nbytes for encoder in base.encoders for p in encoder.parameters())
+    weights = sum(
+        tensor.nbytes
+        for encoder in base.encoders
+        for tensor in (*encoder.parameters(), *encoder.buffers())
+    )
     less = ways(base).best().need - ways(base, **frozen).best().need
     assert less > weights
     kept = ways(base, caption_variants=0, **frozen).best().need - ways(base, **frozen).best().need
