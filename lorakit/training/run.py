@@ -19,6 +19,7 @@ from ..settings import to_mapping
 from . import adapter, optim, parallel, state
 from .artist import Artist, Previews, Score, make_artist
 from .base import ENCODERS, Base, open_base
+from .compiling import compile_blocks
 from .config import PreviewSettings, TrainingSettings
 from .device import choose_device
 from .events import Finished, Note, Planned, RunEvent, Saved, Validated
@@ -150,6 +151,8 @@ class Run:
         self.base.fetch("unet", progress=progress)
         parts = trained_parts(self.base, self.settings)
         adapter.add_adapter(parts, self.settings, self.settings.seed)
+        if self.settings.compile:
+            compile_blocks(self.base.unet)
         self.learning = begin(self.base, self.settings, self.device)
         who = state.identity(self.settings, self.examples, self.project.dataset)
         path = state_path(self.project.output, self.project.name)

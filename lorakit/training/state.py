@@ -47,6 +47,7 @@ FREE = {
     "models_folder",
     "checkpointing",
     "at_once",
+    "compile",
 }
 
 
