@@ -8,28 +8,32 @@ import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from uuid import uuid4
 
-from ..errors import TrainingError
 from ..files import write_text
 from ..progress import Progress, silent
 from ..project import Project
-from ..settings import to_mapping
 from . import adapter, optim, parallel, state
 from .artist import Artist, Previews, Score, make_artist
 from .base import ENCODERS, Base, open_base
+from .checks import check_length, remarks
 from .config import PreviewSettings, TrainingSettings
 from .device import choose_device
 from .events import Finished, Note, Planned, RunEvent, Saved, Validated
 from .examples import Example, held_out, plan_examples, read_examples
 from .interrupts import Interrupts
 from .keeper import Keeper, clock, state_path
-from .logs import Logs
+from .logs import Logs, check_logs, open_logs
 from .loop import EpochDone, Learning, StepDone, begin, train, trained_parts
 from .material import Material, gather, keeps_texts
 from .parallel import World
 from .plan import Plan
+from .preview import prompts
 from .provenance import provenance
+from .state import Stored
 from .text import TextCache, cache_texts
 from .validation import validation_loss
 
@@ -47,16 +51,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-
-def check_length(plan: Plan, settings: TrainingSettings) -> None:
-    """Raises TrainingError for a plan that is longer than anyone means."""
-    if plan.steps > settings.most_steps:
-        raise TrainingError(
-            f"This plan has {plan.steps:,} steps, more than most_steps ({settings.most_steps:,}). "
-            "About 450 are right for most characters: lower repeats or epochs, or raise most_steps "
-            "if you mean it."
-        )
 
 
 def train_project(
@@ -78,28 +72,22 @@ def train_project(
     if not world.main:
         progress, score = silent, None
     optim.check_arguments(settings)
+    check_logs(settings)
+    notes = list(remarks(settings))
     examples = read_examples(project, settings, activation_tag, progress)
     held = held_out([example.regularisation for example in examples], settings)
     learnt = [example for i, example in enumerate(examples) if i not in held]
     plan = plan_examples(learnt, settings)
     check_length(plan, settings)
+    wanted = prompts(preview, activation_tag, [example.caption for example in learnt])
     device, dtype, reason = choose_device(settings, world.rank)
     yield Planned(plan, device, dtype, reason)
+    yield from map(Note, notes)
     base = open_base(settings, dtype, device, progress)
-    for text in base.notes:
-        yield Note(text)
+    yield from map(Note, base.notes)
     in_order = learnt + [examples[i] for i in sorted(held)]
     run = Run(project, base, settings, plan, in_order, device, world)
-    artist = make_artist(
-        project,
-        base,
-        settings,
-        preview,
-        activation_tag,
-        [e.caption for e in learnt],
-        progress,
-        score,
-    )
+    artist = make_artist(project, base, settings, preview, activation_tag, wanted, progress, score)
     yield from run.prepare(activation_tag, artist, progress)
     yield from run.follow(artist)
 
@@ -120,7 +108,9 @@ class Run:
     material: Material = field(init=False)
     learning: Learning = field(init=False)
     keeper: Keeper = field(init=False)
-    resumed: bool = False
+    stored: Stored | None = None  # the state it goes on from
+    logs: Logs = field(default_factory=Logs)
+    spent: float = 0.0  # seconds in steps of this sitting
     drawn: Previews | None = None  # the last previews of this run
 
     @property
@@ -128,8 +118,8 @@ class Run:
         return range(len(self.plan.placements), len(self.examples))
 
     def prepare(self, activation_tag: str, artist: Artist, progress: Progress) -> Iterator[Note]:
-        """Captions, latents, adapter, optimiser; and the state to go on from, if there is one. Of
-        the base model only what is needed is in memory: encoders, then VAE, then U-Net.
+        """Captions, latents, adapter, optimiser; and finds the state to go on from, if there is
+        one. Of the base model only what is needed is in memory: encoders, then VAE, then U-Net.
         """
         texts = self._texts(artist, progress)
         with parallel.main_first(self.world):  # it makes the latents, the others read them
@@ -140,18 +130,21 @@ class Run:
         parts = trained_parts(self.base, self.settings)
         adapter.add_adapter(parts, self.settings, self.settings.seed)
         self.learning = begin(self.base, self.settings, self.device)
+        yield from self._begin_or_go_on(activation_tag)
+
+    def _begin_or_go_on(self, activation_tag: str) -> Iterator[Note]:
+        """Reads the state of a run that was cut off, if this one goes on with it; names what will
+        be saved.
+        """
         who = state.identity(self.settings, self.examples, self.project.dataset)
         path = state_path(self.project.output, self.project.name)
         stored = state.read_state(path)
         decision = state.decide(stored, who, self.plan.steps, self.settings.resume)
-        if decision.sentence:
-            yield Note(decision.sentence)
-        notes = {}
-        if stored and decision.go_on:
-            state.restore(self.learning, stored)
-            notes, self.resumed = stored.plain["notes"], True
-        elif stored and self.world.main:
+        if decision.go_on:
+            self.stored = stored
+        elif self.world.main:
             state.put_aside(path)
+        notes = self.stored.notes if self.stored else {}
         parallel.wait(self.world)
         learnt = self.examples[: len(self.plan.placements)]
         origin = provenance(
@@ -172,7 +165,10 @@ class Run:
             self.base.parts,
             who,
             notes.get("kept", []),
+            notes.get("run_id") or uuid4().hex[:8],
         )
+        changed = state.other_format(self.stored, self.keeper.precision) if self.stored else ""
+        yield from map(Note, filter(None, (decision.sentence, changed)))
 
     def _texts(self, artist: Artist, progress: Progress) -> TextCache | None:
         """What the encoders make of captions and prompts, where that can be kept; else they stay
@@ -194,56 +190,59 @@ class Run:
                 progress,
             )
 
+    @property
+    def since(self) -> int:
+        """The step it goes on after; 0 for a new run."""
+        return self.stored.step if self.stored else 0
+
     def follow(self, artist: Artist) -> Iterator[RunEvent]:
         """Trains to the end, or until the user stops it; draws, validates and saves on the way."""
-        began, since, spent = time.monotonic(), self.learning.step, 0.0
-        yield from self._first(artist)
-        logs = (
-            Logs(
-                self.project.output,
-                self.project.name,
-                self.settings,
-                to_mapping(self.settings),
-                since,
-            )
-            if self.world.main
-            else None
-        )
-        stopped = False
-        events = train(
-            self.base,
-            self.plan,
-            self.material,
-            self.settings,
-            self.learning,
-            self.device,
-            self.world,
-        )
-        with Interrupts() as interrupts:
-            try:
-                for event in events:
-                    if isinstance(event, StepDone):
-                        spent = event.seconds
-                    for each in self._handle(event, artist):
-                        write(logs, each)
-                        yield each
-                        interrupts.check()
-            except KeyboardInterrupt:
-                stopped = True
-                log.warning("Stopped at step %d; saving what is learnt so far.", self.learning.step)
-            finally:
-                if logs:
-                    logs.close()
-        yield from self._end(since, spent, time.monotonic() - began, stopped)
+        began, stopped = time.monotonic(), False
+        if self.world.main:
+            output, name, mark = self.project.output, self.project.name, self.keeper.run_id
+            self.logs = open_logs(output, name, self.settings, self.since, mark)
+        with closing(self.logs):
+            yield from self._first(artist)
+            with Interrupts(patient=self.world.count > 1) as interrupts:
+                try:
+                    yield from self._steps(artist, interrupts)
+                except KeyboardInterrupt:
+                    stopped = True
+                    log.warning("Stopped at step %d; saving what is learnt.", self.learning.step)
+                yield from self._end(time.monotonic() - began, stopped)
 
     def _first(self, artist: Artist) -> Iterator[RunEvent]:
-        """Previews and validation before the first step, or those there were."""
+        """Previews and validation before the first step, which a run that goes on has had already.
+        Its state is not restored yet: pictures that are missing are drawn as they would have been.
+        """
         if not self.world.main:
             return
-        drawn = list(artist.first()) if self.resumed else []
-        yield from drawn or artist.draw(0, 0, "epoch-000")
-        if not self.resumed:
-            yield from self._validated(0)
+        if self.since:
+            yield from artist.first()
+            return
+        events: Iterator[RunEvent] = chain(artist.draw(0, 0, "epoch-000"), self._validated(0))
+        for event in events:
+            self.logs.hear(event)
+            yield event
+
+    def _steps(self, artist: Artist, interrupts: Interrupts) -> Iterator[RunEvent]:
+        """The loop's events and what follows from them. Raises KeyboardInterrupt when an interrupt
+        was noted: in several processes only where all of them stand at the same place, or they
+        would wait for each other.
+        """
+        if self.stored:
+            state.restore(self.learning, self.stored)
+        base, plan, made, settings = self.base, self.plan, self.material, self.settings
+        for event in train(base, plan, made, settings, self.learning, self.device, self.world):
+            if isinstance(event, StepDone):
+                self.spent = event.seconds
+            for each in self._handle(event, artist):
+                self.logs.hear(each)
+                yield each
+                if self.world.count == 1:
+                    interrupts.check()
+            if parallel.anywhere(interrupts.asked, self.world):
+                raise KeyboardInterrupt
 
     def _handle(self, event: StepDone | EpochDone, artist: Artist) -> Iterator[RunEvent]:
         """An event of the loop, and what follows from it: files, previews, validation, state."""
@@ -259,9 +258,10 @@ class Run:
                 yield from self._draw(artist, event.epoch, step, f"step-{step:06d}")
             if every.state_every and step % every.state_every == 0 and step < self.plan.steps:
                 self.keeper.save_state()
+                self.logs.flush()
             return
         last = event.epoch == event.epochs
-        if not last and event.epoch % every.save_every == 0:
+        if every.save_every and not last and event.epoch % every.save_every == 0:
             yield self.keeper.save_epoch(event.epoch)
         yield from self._validated(event.epoch)
         drawn = artist.settings.every and event.epoch % artist.settings.every == 0
@@ -281,41 +281,22 @@ class Run:
                 )
             yield Validated(epoch, self.learning.step, loss)
 
-    def _end(self, since: int, spent: float, seconds: float, stopped: bool) -> Iterator[RunEvent]:
+    def _end(self, seconds: float, stopped: bool) -> Iterator[RunEvent]:
         """The LoRA file, the state, and how fast it was."""
         step = self.learning.step
         if self.world.main:
+            for path in self.keeper.make_room():
+                yield Note(f"The LoRA file of an earlier run is kept as {path.name}.")
             epoch = step // self.plan.steps_per_epoch if stopped else self.plan.epochs
             saved = self.keeper.save_final(epoch, self.drawn)
             if self.learning.whole:
                 self.keeper.save_state()
             yield saved
-            if step > since:
-                keep_timing(self.project, spent / (step - since), self.device)
+            if step > self.since:
+                keep_timing(self.project, self.spent / (step - self.since), self.device)
         parallel.wait(self.world)
         file = self.project.output / f"{self.project.name}.safetensors"
         yield Finished(file, step, seconds, stopped)
-
-
-def write(logs: Logs | None, event: RunEvent) -> None:
-    """What the logs hear of an event."""
-    if logs is None:
-        return
-    if isinstance(event, StepDone):
-        logs.write(
-            step=event.step,
-            epoch=event.epoch,
-            loss=event.loss,
-            lr=event.lr,
-            gradient=event.gradient,
-            seconds=event.seconds,
-        )
-    elif isinstance(event, Validated):
-        logs.write(step=event.step, epoch=event.epoch, validation=event.loss)
-    elif isinstance(event, Previews) and event.likeness is not None:
-        logs.write(step=event.step, epoch=event.epoch, likeness=event.likeness)
-    elif isinstance(event, EpochDone):
-        logs.flush()
 
 
 def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:
