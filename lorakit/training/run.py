@@ -108,7 +108,8 @@ class Run:
     material: Material = field(init=False)
     learning: Learning = field(init=False)
     keeper: Keeper = field(init=False)
-    stored: Stored | None = None  # the state it goes on from
+    stored: Stored | None = None  # the state it goes on from, until it is restored
+    since: int = 0  # the step it goes on after; 0 for a new run
     logs: Logs = field(default_factory=Logs)
     spent: float = 0.0  # seconds in steps of this sitting
     drawn: Previews | None = None  # the last previews of this run
@@ -140,8 +141,8 @@ class Run:
         path = state_path(self.project.output, self.project.name)
         stored = state.read_state(path)
         decision = state.decide(stored, who, self.plan.steps, self.settings.resume)
-        if decision.go_on:
-            self.stored = stored
+        if stored and decision.go_on:
+            self.stored, self.since = stored, stored.step
         elif self.world.main:
             state.put_aside(path)
         notes = self.stored.notes if self.stored else {}
@@ -190,11 +191,6 @@ class Run:
                 progress,
             )
 
-    @property
-    def since(self) -> int:
-        """The step it goes on after; 0 for a new run."""
-        return self.stored.step if self.stored else 0
-
     def follow(self, artist: Artist) -> Iterator[RunEvent]:
         """Trains to the end, or until the user stops it; draws, validates and saves on the way."""
         began, stopped = time.monotonic(), False
@@ -232,6 +228,7 @@ class Run:
         """
         if self.stored:
             state.restore(self.learning, self.stored)
+            self.stored = None  # as large as the LoRA and its optimiser
         base, plan, made, settings = self.base, self.plan, self.material, self.settings
         for event in train(base, plan, made, settings, self.learning, self.device, self.world):
             if isinstance(event, StepDone):
