@@ -24,7 +24,7 @@ from .project import Project
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 RECORD = "removed.jsonl"
 CAPTIONS = (".txt", ".caption")
-MASK = ".mask.png"
+MASKS = (".mask.png", ".mask.PNG", ".MASK.PNG")
 CHECKING = "Checking pictures"
 
 
@@ -43,8 +43,9 @@ class Picture:
 
     @property
     def mask_path(self) -> Path:
-        """`a.mask.png`, whether it exists or not."""
-        return self.path.with_suffix(MASK)
+        """`a.mask.png` (or `a.mask.PNG`, if that is what there is), whether it exists or not."""
+        names = [self.path.with_suffix(mask) for mask in MASKS]
+        return next((name for name in names if name.exists()), names[0])
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ def scan(folder: Path) -> list[Picture]:
             Picture(Path(directory) / f)
             for f in files
             if not f.startswith(".")
-            and not f.lower().endswith(MASK)
+            and not f.endswith(MASKS)
             and Path(f).suffix.lower() in SUFFIXES
         ]
     return sorted(found, key=lambda picture: str(picture.path).lower())
@@ -212,7 +213,8 @@ def _free_place(path: Path) -> Path:
     land on another's caption or mask.
     """
     others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    taken = {Path(name.removesuffix(MASK)).stem for name in others}
+    taken = {Path(name).stem for name in others}
+    taken |= {name[: -len(MASKS[0])] for name in others if name.endswith(MASKS)}
     number, stem = 1, path.stem
     while stem in taken:
         number += 1
@@ -223,7 +225,7 @@ def _free_place(path: Path) -> Path:
 def _move(picture: Path, target: Path) -> None:
     """Moves a picture with its captions and mask; `target` comes from `_free_place`."""
     picture.rename(target)
-    for suffix in (*CAPTIONS, MASK):
+    for suffix in (*CAPTIONS, *MASKS):
         if picture.with_suffix(suffix).exists():
             picture.with_suffix(suffix).rename(target.with_suffix(suffix))
 

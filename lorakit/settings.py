@@ -191,16 +191,19 @@ def range_problem(spec: Spec, value: Any) -> str:
             or value != value
         ):
             unit = f" {spec.unit}" if spec.unit else ""
-            return f"is {value:g}; it must be {_limits(low, high)}{unit}."
+            return f"is {_shown(value)}; it must be {_limits(low, high)}{unit}."
     return ""
 
 
 def _limits(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return "a number"
-    if high is None:
-        return f"at least {low:g}"
-    return f"at most {high:g}" if low is None else f"from {low:g} to {high:g}"
+    if low is None:
+        return "a number" if high is None else f"at most {_shown(high)}"
+    return f"at least {_shown(low)}" if high is None else f"from {_shown(low)} to {_shown(high)}"
+
+
+def _shown(number: float) -> str:
+    """A whole number in full, any other as short as it goes."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def check(settings: Any, where: str | None = None) -> None:
@@ -242,7 +245,7 @@ def table(cls: type) -> str:
         limits = (
             ", ".join(spec.choices)
             or "; ".join((*spec.suggestions, "or another") if spec.suggestions else ())
-            or " to ".join(f"{v:g}" for v in (spec.low, spec.high) if v is not None)
+            or " to ".join(_shown(v) for v in (spec.low, spec.high) if v is not None)
         )
         unit = f" {spec.unit}" if spec.unit else ""
         default = ", ".join(spec.default) if isinstance(spec.default, tuple) else spec.default

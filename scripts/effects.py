@@ -1,7 +1,7 @@
 """Measures on the embedded world what settings do: `python scripts/effects.py FOLDER [SUBJECT...]`.
 
 Each run is kept in FOLDER and not made again; without subjects all are measured. Prints Markdown
-tables for docs/benchmarks.md. A run of 448 steps takes three to five minutes on two cores.
+tables for docs/effects.md. A run of 448 steps takes three to five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from lorakit.tagging import taggers
 from lorakit.tagging.captions import TaggingSettings, tag_dataset
 from lorakit.tagging.likeness import scorer
 from lorakit.training.config import SubsetSettings, TrainingSettings
+from lorakit.training.config.optimizer import recommended
 
 Numbers = dict[str, Any]
 Fill = Callable[[Project], None]
 FOLDER = Path()
 GREEN = (40, 200, 60)
+RATES = ("unet_lr", "text_encoder_lr", "text_encoder_2_lr")
 HALF = 224  # steps that are enough to see some effects
 
 
@@ -54,20 +56,20 @@ def main() -> None:
 
 
 def optimizers() -> list[Sequence[Any]]:
-    """The demo's learning rates (0.004 and 0.006) times what each optimiser wants of AdamW's."""
-    alone: Numbers = {"unet_lr": 1.0, "text_encoder_lr": 0.5, "text_encoder_2_lr": 0.5}
-    chosen: dict[str, Numbers] = {
-        "AdamW": {},
-        "AdamW8bit": {},
-        "Lion": rates(1 / 3),
-        "CAME": rates(1 / 10),
-        "Adafactor": {},
-        "Prodigy": alone,
-    }
-    rows: list[Sequence[Any]] = [("optimiser", "likeness before", "after", "seconds a step")]
-    for name, changes in chosen.items():
+    """The demo's learning rates (0.004 and 0.006), changed as the recommended ones are against
+    AdamW's.
+    """
+    rows: list[Sequence[Any]] = [("optimiser", "rates", "likeness before", "after")]
+    plain = recommended("AdamW")["unet_lr"]
+    for name in ("AdamW", "AdamW8bit", "Adafactor", "CAME", "Lion", "Prodigy"):
+        advice = recommended(name)
+        own = advice["unet_lr"] == 1  # it finds its own
+        changes = (
+            {rate: advice[rate] for rate in RATES} if own else rates(advice["unet_lr"] / plain)
+        )
         found = run(f"optimizer-{name}", optimizer=name, **changes)
-        rows.append((name, found["before"], found["likeness"], found["pace"]))
+        told = "found by itself" if own else f"AdamW's / {plain / advice['unet_lr']:.3g}"
+        rows.append((name, told, found["before"], found["likeness"]))
     return rows
 
 
@@ -166,8 +168,7 @@ def regularisation() -> list[Sequence[Any]]:
 
 def rates(factor: float) -> dict[str, float]:
     """The demo's learning rates times `factor`."""
-    names = ("unet_lr", "text_encoder_lr", "text_encoder_2_lr")
-    return {name: getattr(TRAINING, name) * factor for name in names}
+    return {name: getattr(TRAINING, name) * factor for name in RATES}
 
 
 SUBJECTS: dict[str, Callable[[], list[Sequence[Any]]]] = {

@@ -54,6 +54,8 @@ def test_a_mask_is_no_picture_but_belongs_to_one(here):
     assert dataset.scan(here.dataset) == [one]
     assert dataset.require(here.dataset) == [one]
     assert one.mask_path == here.dataset / "a.mask.png"
+    assert Picture(here.dataset / "b.png").mask_path == here.dataset / "b.MASK.PNG"
+    assert Picture(here.dataset / "d.png").mask_path == here.dataset / "d.mask.png"
 
 
 def test_an_empty_folder_is_answered_with_what_it_takes(here):
@@ -237,11 +239,12 @@ def test_both_kinds_of_caption_go_along(here):
     assert (here.dataset / "a.caption").read_text() == "a sentence"
 
 
-def test_a_mask_goes_along_and_lands_on_no_other(here):
+@pytest.mark.parametrize("suffix", dataset.MASKS)
+def test_a_mask_goes_along_and_lands_on_no_other(here, suffix):
     masks = {}
     for name, color in (("a.png", (9, 9, 9)), ("sub/a.png", (7, 7, 7))):
         one = picture(here, name)
-        picture(here, f"{name[:-4]}.mask.png", color)
+        picture(here, f"{name[:-4]}{suffix}", color)
         masks[one] = one.mask_path.read_bytes()
         dataset.remove(here, one, "x")
     assert everything(here.dataset) == {}

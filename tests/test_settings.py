@@ -10,6 +10,8 @@ import pytest
 from lorakit import settings
 from lorakit.errors import SettingsError
 from lorakit.settings import setting
+from lorakit.tagging.captions import TaggingSettings
+from lorakit.training.config import PreviewSettings, SubsetSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,32 @@ def test_specs_tell_a_form_all_it_needs():
     assert [name for name, spec in specs.items() if spec.advanced] == ["shuffle"]
 
 
-def test_every_setting_of_lorakit_has_a_help_text_and_a_default_in_its_range():
-    from lorakit.tagging.captions import TaggingSettings
-    from lorakit.training.config import PreviewSettings, TrainingSettings
+CLASSES = (TaggingSettings, TrainingSettings, PreviewSettings, SubsetSettings)
+NEEDED = {SubsetSettings: {"folder": "3_swimsuit"}}
+FIELDS = [(cls, spec) for cls in CLASSES for spec in settings.specs(cls)]
 
-    for cls in (TaggingSettings, TrainingSettings, PreviewSettings):
-        for spec in settings.specs(cls):
-            assert len(spec.help) > 10, f"{cls.__name__}.{spec.name}"
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_setting_of_lorakit_has_a_help_text_and_a_default_in_its_range(cls):
+    for spec in settings.specs(cls):
+        assert len(spec.help) > 10, f"{cls.__name__}.{spec.name}"
+        if spec.default is not None:
             assert settings.range_problem(spec, spec.default) == "", f"{cls.__name__}.{spec.name}"
-        assert settings.from_mapping(cls, settings.to_mapping(cls()), "defaults") == cls()
+    made = cls(**NEEDED.get(cls, {}))
+    given = {name: value for name, value in settings.to_mapping(made).items() if value is not None}
+    assert settings.from_mapping(cls, given, "defaults") == made
+
+
+@pytest.mark.parametrize("cls, spec", FIELDS, ids=lambda each: getattr(each, "name", ""))
+def test_every_setting_refuses_what_is_out_of_its_range(cls, spec):
+    outside = [] if spec.low is None else [spec.low - 1]
+    outside += [] if spec.high is None else [spec.high + 1]
+    outside += ["no such thing"] if spec.choices else []
+    if spec.type in (int, float):
+        assert outside, "a number without limits"
+    for value in outside:
+        with pytest.raises(SettingsError, match=f"{cls.SECTION}: {spec.name} is '?{value}"):
+            cls(**NEEDED.get(cls, {}), **{spec.name: spec.type(value)})
 
 
 def test_the_table_for_the_docs_has_a_row_for_each_setting():

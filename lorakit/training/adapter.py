@@ -66,8 +66,10 @@ def add_adapter(parts: Modules, settings: AdapterSettings, seed: int) -> None:
             inject(module, checked_targets(part, module, settings.kind), settings.dora)
             for _, layer in lora_modules(module):
                 _begin(part, layer, settings, generator)
-    layers = [layer for module in parts.values() for _, layer in lora_modules(module)]
-    add_dropout((layer.lora_A[NAME] for layer in layers), settings)
+    for module in parts.values():
+        for _, layer in lora_modules(module):
+            sizes = layer.lora_magnitude_vector
+            add_dropout(layer.lora_A[NAME], settings, sizes[NAME] if NAME in sizes else None)
 
 
 def _begin(
@@ -91,6 +93,8 @@ def rank_and_alpha(
     """
     if part != "unet":
         rank, alpha = settings.text_rank or settings.rank, settings.text_alpha or settings.alpha
+        if part == "te2":
+            rank, alpha = settings.text_2_rank or rank, settings.text_2_alpha or alpha
     elif isinstance(layer, torch.nn.Conv2d) and layer.kernel_size != (1, 1):
         rank, alpha = settings.conv_rank, settings.conv_alpha
     else:

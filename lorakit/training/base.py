@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..progress import Progress, silent
-from . import detect, parts, sources
+from . import detect, objective, parts, sources
 from .checkpoint import FOLDERS, Checkpoint, open_checkpoint, open_vae
 from .config import BaseSettings
 from .sources import DEMO
@@ -146,6 +146,7 @@ def open_base(
     store, modules = Store(path, vae_path, dtype, kind, device), {}
     with store.open(*FOLDERS) as checkpoints:
         scheduler, notes = detect.scheduler_of(checkpoints["unet"], settings, listed)
+        objective.kept_signal(scheduler)  # refuses what it cannot train on
         for name, checkpoint in checkpoints.items():
             modules[name] = parts.empty(name, checkpoint.configs[name])
             parts.check(modules[name], name, checkpoint)

@@ -114,7 +114,7 @@ def _texts(
     texts = [example.shown(settings, dice) for example in examples]
     if settings.prior_weight:
         texts += [example.prior(settings, dice) for example in examples]
-    first, second = (token_chunks(tokenizer, texts) for tokenizer in base.tokenizers)
+    first, second = token_chunks(base.tokenizers, texts)
     return (first, second), None
 
 

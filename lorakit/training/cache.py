@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,7 @@ from . import packed
 from .plan import Placement
 
 VERSION = "2"
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -48,12 +49,18 @@ def pixels(path: Path, placement: Placement, mirrored: bool = False) -> torch.Te
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 
-def key(path: Path, placement: Placement, vae_id: str) -> str:
-    """The name of a picture's latents in the cache: of what is in the file, not of its name."""
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").digest()
+def key(content: bytes, placement: Placement, vae_id: str, mirrored: bool = False) -> str:
+    """The name of a picture's latents in the cache; `content` is the digest of its file, so that
+    the file's name does not matter.
+    """
     place = f"{placement.resized}{placement.left},{placement.top}{placement.bucket}"
+    place += "mirrored" * mirrored
     return hashlib.sha256(content + place.encode() + vae_id.encode() + VERSION.encode()).hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def vae_identity(vae: AutoencoderKL) -> str:
@@ -73,35 +80,35 @@ def latents(
     vae: AutoencoderKL,
     store: Path,
     progress: Progress = silent,
-    mirrored: bool = False,
-) -> list[torch.Tensor]:
+    flips: Collection[int] = (),
+) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
     """For each picture a tensor (2, 4, height / 8, width / 8): mean and deviation, unscaled,
-    float16, mapped from the file.
+    float16, mapped from the file; and the same of the mirrored pictures for the numbers in `flips`.
 
-    `placements` are those of the pictures as they are, `mirrored` or not. What `store` has is not
-    made again, and what is made is kept at once; mirrored ones have a file beside it. Each picture
-    is encoded alone, so that its neighbours change nothing. Raises DatasetError naming a picture
-    whose latents are not finite.
+    What `store` has is not made again, and what is made is kept at once. Each picture is encoded
+    alone, so that its neighbours change nothing. Raises DatasetError naming a picture whose latents
+    are not finite.
     """
-    if not pictures:
-        return []  # and nothing in the store is out of date for that
-    vae_id = vae_identity(vae)
-    store = store.with_stem(f"{store.stem}-mirrored") if mirrored else store
+    vae_id, paths = vae_identity(vae), [picture.path for picture in pictures]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        paths = [picture.path for picture in pictures]
-        keys = list(pool.map(lambda path, place: key(path, place, vae_id), paths, placements))
-    packed.tidy(store, set(keys))
-    known = packed.read(store, set(keys))
-    missing = {k: i for i, k in enumerate(keys) if k not in known}
-    rows = sorted(missing.values(), key=lambda i: placements[i].bucket)
-    loaded = _ahead(lambda i: pixels(paths[i], placements[i], mirrored), rows)
-    for i, image in zip(rows, track(loaded, "Encoding pictures", progress, len(rows)), strict=True):
-        packed.append(store, keys[i], _finite(_encode(vae, image[None])[0], paths[i]))
+        contents = list(pool.map(_digest, paths))
+    views = [(i, False) for i in range(len(paths))] + [(i, True) for i in sorted(flips)]
+    keys = {(i, turned): key(contents[i], placements[i], vae_id, turned) for i, turned in views}
+    packed.tidy(store, set(keys.values()))
+    known = packed.read(store, set(keys.values()))
+    missing = {keys[view]: view for view in views if keys[view] not in known}
+    todo = sorted(missing.values(), key=lambda view: placements[view[0]].bucket)
+    loaded = _ahead(lambda view: pixels(paths[view[0]], placements[view[0]], view[1]), todo)
+    shown = track(loaded, "Encoding pictures", progress, len(todo))
+    for view, image in zip(todo, shown, strict=True):
+        latent = _finite(_encode(vae, image[None])[0], paths[view[0]])
+        packed.append(store, keys[view], latent)
     known |= packed.read(store, set(missing))
-    return [known[k] for k in keys]
+    plain = [known[keys[i, False]] for i in range(len(paths))]
+    return plain, {i: known[keys[i, True]] for i in sorted(flips)}
 
 
-def _ahead(load: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+def _ahead(load: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """`load` of each item in order, a few of them made ahead by threads."""
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,22 @@ def read(path: Path) -> tuple[dict[str, Factors], dict[str, str]]:
     stored = read_modules(path, _sdxl())
     if any(module.dora_scale is not None for module in stored.values()):
         raise dora_error(path)
-    network = {
-        kohya_name(*spot): checked(module.name, module.down, module.up, module.alpha, path)
-        for spot, module in stored.items()
-    }
+    network = {}
+    for (part, place), module in stored.items():
+        kernel = _sdxl()[part].get_submodule(place).weight.shape[2:]
+        down, up = unflattened(module.down, kernel), unflattened(module.up, (1 for _ in kernel))
+        network[kohya_name(part, place)] = checked(module.name, down, up, module.alpha, path)
     return network, read_file(path)[1]
+
+
+def unflattened(half: torch.Tensor, kernel: Iterable[int]) -> torch.Tensor:
+    """A half of a LoRA with as many axes as its layer has: where the kernel is 1x1 some tools write
+    a matrix.
+    """
+    sides = tuple(kernel)
+    if half.ndim < 2 or any(side != 1 for side in (*half.shape[2:], *sides)):
+        return half
+    return half.reshape(*half.shape[:2], *sides)
 
 
 @functools.cache

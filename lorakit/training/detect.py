@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import BaseModelError
 from .checkpoint import Checkpoint
 from .config import BaseSettings
 from .links import Listed
@@ -36,7 +37,8 @@ class Finding:
 
 def prediction(checkpoint: Checkpoint, listed: Listed | None = None) -> Finding:
     """'epsilon' or 'v_prediction': from the marker tensor, else from the metadata (modelspec), else
-    from a scheduler's configuration, else from the menu's own knowledge, else epsilon.
+    from a scheduler's configuration, else from the menu's own knowledge, else epsilon. Raises
+    BaseModelError for any other.
     """
     said = checkpoint.metadata.get("modelspec.prediction_type", "").lower()
     stored = checkpoint.configs["scheduler"].get("prediction_type")
@@ -44,6 +46,11 @@ def prediction(checkpoint: Checkpoint, listed: Listed | None = None) -> Finding:
         return Finding("v_prediction", f"the checkpoint carries the marker '{V_PRED}'")
     if said in SPELLINGS:
         return Finding(SPELLINGS[said], f"the checkpoint's metadata say '{said}'")
+    if checkpoint.configured and stored is not None and stored not in SPELLINGS:
+        raise BaseModelError(
+            f"The scheduler of {checkpoint.path} says that the base model predicts '{stored}'; "
+            "lorakit trains those that predict epsilon or v_prediction. Choose another base model."
+        )
     if checkpoint.configured and stored in SPELLINGS:
         return Finding(SPELLINGS[stored], "the base model's scheduler configuration says so")
     if listed and listed.prediction:

@@ -208,7 +208,7 @@ class _Transfer:
             raise Again(f"it ended after {self.done:,} of {self.total:,} bytes")
 
     def _tell(self) -> None:
-        if self.total > MEGABYTE:
+        if max(self.total, self.done) > MEGABYTE:  # not every server says how much there is
             self.progress(
                 f"Downloading {self.download.target.name} (MB)",
                 self.done // MEGABYTE,

@@ -6,7 +6,6 @@ They act while training only, and draw from torch's global generators.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,8 +15,8 @@ from .config import AdapterSettings
 
 
 class Dropout:
-    """A forward hook for the first half of a LoRA; `dropout`, `rank_dropout` and `module_dropout`
-    are shares from 0 to 1.
+    """A forward hook for the first half of a LoRA, or for whatever else adds a whole module up;
+    `dropout`, `rank_dropout` and `module_dropout` are shares from 0 to 1.
     """
 
     def __init__(self, dropout: float, rank_dropout: float, module_dropout: float) -> None:
@@ -47,9 +46,15 @@ def kept_ranks(half: torch.nn.Module, output: torch.Tensor, share: float) -> tor
     return kept.to(output.dtype) / (1.0 - share)
 
 
-def add_dropout(halves: Iterable[torch.nn.Module], settings: AdapterSettings) -> None:
-    """Puts the dropout of `settings` on the first half of every LoRA, if there is any."""
-    kinds = (settings.dropout, settings.rank_dropout, settings.module_dropout)
-    if any(kinds):
-        for half in halves:
-            half.register_forward_hook(Dropout(*kinds))
+def add_dropout(
+    half: torch.nn.Module, settings: AdapterSettings, dora: torch.nn.Module | None = None
+) -> None:
+    """Puts the dropout of `settings` on a LoRA: on its first `half` and, as a DoRA adds more than
+    comes through there, on the `dora` that adds it all up.
+    """
+    values, ranks, modules = settings.dropout, settings.rank_dropout, settings.module_dropout
+    if dora is not None and modules:
+        dora.register_forward_hook(Dropout(0.0, 0.0, modules))
+        modules = 0.0
+    if values or ranks or modules:
+        half.register_forward_hook(Dropout(values, ranks, modules))

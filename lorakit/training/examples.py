@@ -7,6 +7,7 @@ Nothing here needs torch.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from .captions import part, prior_caption, shown_caption
 from .config import CaptionSettings, DataSettings, SubsetSettings, TrainingSettings
 from .plan import Placement, Plan, Size, aim, make_plan, place_all
 from .subsets import Subset, subsets
+
+LEAST_SEEN = 0.1  # of a picture, by its crop
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def read_examples(
             pictures, captions, placements, found.subsets(settings), strict=True
         )
     ]
-    _check(examples, settings)
+    _check(examples, settings, activation_tag)
     return examples
 
 
@@ -190,7 +193,7 @@ def _cleared(picture: Picture, caption: str, activation_tag: str, settings: Capt
     if not activation_tag:
         return caption
     tag = re.escape(activation_tag)
-    if settings.sentences and re.search(rf"(?<!\w){tag}(?!\w)", caption, re.IGNORECASE):
+    if settings.sentences and _speaks_of(caption, activation_tag):
         raise DatasetError(
             f"The caption of {picture.path} has the activation tag '{activation_tag}' in it, but "
             "the picture is for regularisation. Take the word out of the sentence."
@@ -200,23 +203,56 @@ def _cleared(picture: Picture, caption: str, activation_tag: str, settings: Capt
     ).lstrip(", ")
 
 
-def _check(examples: Sequence[Example], settings: TrainingSettings) -> None:
+def _speaks_of(caption: str, tag: str) -> bool:
+    """Whether the tag is somewhere in the caption, as a word or words of its own."""
+    return bool(re.search(rf"(?<!\w){re.escape(tag)}(?!\w)", caption, re.IGNORECASE))
+
+
+def _check(examples: Sequence[Example], settings: TrainingSettings, activation_tag: str) -> None:
     """Raises DatasetError for what would make a run pointless."""
+    for example in examples:
+        _check_shape(example)
     _check_masks([example.picture for example in examples], settings)
     if all(example.regularisation for example in examples):
         raise DatasetError(
             "Every picture is for regularisation; none is left to learn from. Take regularisation "
             "out of a [[subset]] in project.toml, or add pictures outside these folders."
         )
-    if settings.prior_weight and not settings.caption_prefix:
+    if settings.prior_weight:
         for example in examples:
-            kept = part(example.caption, settings, example.keep_tags).kept
-            if not kept and not example.regularisation:
-                raise DatasetError(
-                    f"prior_weight needs something to leave out, but nothing is kept at the start "
-                    f"of the caption of {example.picture.path}. Put the activation tag there, set "
-                    "keep_tags of its [[subset]] to at least 1, or set prior_weight to 0."
-                )
+            texts = example.caption.splitlines() if settings.wildcards else [example.caption]
+            for text in [] if example.regularisation else texts:
+                _check_prior(replace(example, caption=text), settings, activation_tag)
+
+
+def _check_shape(example: Example) -> None:
+    """Raises DatasetError for a strip of which hardly anything would be seen."""
+    place = example.placement
+    seen = math.prod(place.bucket) / math.prod(place.resized)
+    if seen < LEAST_SEEN:
+        raise DatasetError(
+            f"{example.picture.path} is {place.original[0]}x{place.original[1]}, so narrow that "
+            f"training would see {seen:.1%} of it. Crop or remove it."
+        )
+
+
+def _check_prior(example: Example, settings: CaptionSettings, activation_tag: str) -> None:
+    """Raises DatasetError if the caption without what calls the LoRA is the whole caption, or still
+    calls it.
+    """
+    whole = replace(settings, wildcards=False)  # all choices are looked at
+    if not settings.caption_prefix and not part(example.caption, whole, example.keep_tags).kept:
+        raise DatasetError(
+            f"prior_weight needs something to leave out, but nothing is kept at the start of the "
+            f"caption of {example.picture.path}. Put the activation tag there, set keep_tags of "
+            "its [[subset]] to at least 1, or set prior_weight to 0."
+        )
+    if activation_tag and _speaks_of(example.prior(whole, random.Random(0)), activation_tag):
+        raise DatasetError(
+            f"prior_weight holds the LoRA back where its activation tag is missing, but in the "
+            f"caption of {example.picture.path} '{activation_tag}' is not among what is kept at "
+            "the start. Put it first, or set prior_weight to 0."
+        )
 
 
 def _check_masks(pictures: Sequence[Picture], settings: DataSettings) -> None:

@@ -46,6 +46,7 @@ OTHER_KINDS = {
     "a LoRA with trained words": r"^bundle_emb",
 }
 HALVES = {"down", "up"}
+LISTED = 20  # names in a message; a file for another base has hundreds
 PARTS = {  # how names of a part begin, what it is called, the setting that trains it
     "unet": (re.compile(r"(lora_)?unet[._]|diffusion_model\.|lycoris_"), "the U-Net", "unet_lr"),
     "te1": (
@@ -191,25 +192,30 @@ def _reason(left: Sequence[str], halved: Sequence[str], parts: Modules) -> str:
                 f"is {kind} ({odd[0]} ...). lorakit goes on from LoRA, LoCon and DoRA files only; "
                 "choose one of those."
             )
-    some = ", ".join(sorted(left)[:5])
     absent = {part for key in left for part in PARTS if PARTS[part][0].match(key)} - set(parts)
     if absent and all(any(PARTS[part][0].match(key) for part in absent) for key in left):
         what, setting = PARTS[min(absent)][1:]
         return (
-            f"has {len(left)} tensors for {what}, which is not trained here ({some} ...). Set "
+            f"has {len(left)} tensors for {what}, which is not trained here ({listed(left)}). Set "
             f"{setting} above 0, or choose a file without them."
         )
     if left:
         return (
-            f"has {len(left)} tensors that this base has no place for ({some} ...). It was made "
-            "for another kind of model."
+            f"has {len(left)} tensors that this base has no place for ({listed(left)}). It was "
+            "made for another kind of model."
         )
     if halved:
         return (
-            f"is damaged: {len(halved)} of its tensors lack the other half of their LoRA, the "
-            f"first is {halved[0]}. Fetch the file again."
+            f"is damaged: {len(halved)} of its tensors lack the other half of their LoRA "
+            f"({listed(halved)}). Fetch the file again."
         )
     return "has no LoRA in it. Choose another file."
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names in order, and how many more there are where that would be too long to read."""
+    more = len(names) - LISTED
+    return ", ".join(sorted(names)[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def peft_alpha(config: Mapping[str, Any], spot: Spot, rank: int) -> float:

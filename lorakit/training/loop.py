@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import TrainingError
+from ..errors import SettingsError, TrainingError
 from . import adapter, chance, objective, optim, parallel
 from .base import Base
 from .batch import make_batch, picture_losses
@@ -24,6 +24,7 @@ Modules = Mapping[str, torch.nn.Module]
 
 ALARM = 20  # steps whose mean loss is compared with that of the first so many
 EXPLODED = 10  # times the loss of the beginning
+SKIPPED = 30  # steps in a row without a gradient: over fp16 its scale is a billionth by then
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Learning:
     step: int = 0
     first_losses: list[float] = field(default_factory=list)
     last_losses: list[float] = field(default_factory=list)
+    skipped: int = 0  # steps in a row whose gradient was not a number
 
     whole: bool = True  # False in the middle of a step
 
@@ -89,8 +91,17 @@ def trained_parts(base: Base, settings: AdapterSettings) -> dict[str, torch.nn.M
 
 
 def begin(base: Base, settings: TrainingSettings, device: str) -> Learning:
-    """Optimiser and all for the LoRA that is already on `base`."""
+    """Optimiser and all for the LoRA that is already on `base`. Raises SettingsError if it could
+    not be saved as the settings want it, or for the optimiser's arguments.
+    """
     parts = trained_parts(base, settings)
+    dora = any(name.endswith("dora_scale") for name, _ in adapter.named_weights(parts))
+    if settings.save_diffusers and dora:
+        raise SettingsError(
+            f"training: save_diffusers is on, but continue_from ({settings.continue_from}) is a "
+            "DoRA, for which diffusers' names have no place. Turn save_diffusers off or go on from "
+            "another file."
+        )
     if settings.lora_precision == "bf16":
         for module in parts.values():
             for parameter in adapter.trainable(module):
@@ -186,8 +197,7 @@ def _follow(learning: Learning, settings: TrainingSettings, loss: float, device:
     learning.scaler.unscale_(learning.optimizer)
     learned = [p for p in learning.parameters if p.requires_grad]
     gradient = adapter.gradient_norm(learned, settings.gradient_clip)
-    if not learning.scaler.is_enabled() and not math.isfinite(gradient):
-        raise TrainingError(f"The gradient is not a number any more at step {step}. {ADVICE}")
+    _check_gradient(learning, gradient, step)
     optim.step(learning.optimizer, learning.scaler, settings, step)
     learning.optimizer.zero_grad(set_to_none=True)
     if settings.max_norm:
@@ -218,6 +228,15 @@ def _check(learning: Learning, loss: float, step: int) -> None:
             f"The loss has exploded: {sum(last) / ALARM:.3g} at step {step}, "
             f"{sum(first) / ALARM:.3g} at the beginning. {ADVICE}"
         )
+
+
+def _check_gradient(learning: Learning, gradient: float, step: int) -> None:
+    """Raises TrainingError if the gradient is no number. Over a base in fp16 that is no more than
+    the sign for the scaler to skip the step, unless smaller and smaller scales do not help either.
+    """
+    learning.skipped = 0 if math.isfinite(gradient) else learning.skipped + 1
+    if learning.skipped >= (SKIPPED if learning.scaler.is_enabled() else 1):
+        raise TrainingError(f"The gradient is not a number any more at step {step}. {ADVICE}")
 
 
 def _hold_text(learning: Learning, settings: TrainingSettings, step: int, steps: int) -> None:

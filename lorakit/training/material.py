@@ -6,6 +6,7 @@ Each part of the base model is in memory only while it is needed for that.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,22 +55,13 @@ def gather(
     progress: Progress,
 ) -> Material:
     """Latents and masks of every picture, with what the encoders made of the captions."""
-    store = cache.folder() / "latents" / f"{project.name}.bin"
+    place = hashlib.sha256(str(project.dataset.resolve()).encode()).hexdigest()[:8]
+    store = cache.folder() / "latents" / f"{project.name}-{place}.bin"
     pictures = [example.picture for example in examples]
     places = [example.placement for example in examples]
-    flipped = [i for i, example in enumerate(examples) if example.flip]
-    mirrored: list[torch.Tensor | None] = [None] * len(examples)
+    flips = [i for i, example in enumerate(examples) if example.flip]
     with base.present("vae", progress=progress):
-        latents = cache.latents(pictures, places, base.vae, store, progress)
-        turned = cache.latents(
-            [pictures[i] for i in flipped],
-            [places[i] for i in flipped],
-            base.vae,
-            store,
-            progress,
-            mirrored=True,
-        )
-    for i, latent in zip(flipped, turned, strict=True):
-        mirrored[i] = latent
+        latents, turned = cache.latents(pictures, places, base.vae, store, progress, flips)
+    mirrored = [turned.get(i) for i in range(len(examples))]
     masks = cache.masks(pictures, places, settings.mask, settings.unmasked_weight, progress)
     return Material(examples, latents, mirrored, masks, base.vae.config.scaling_factor, texts)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from ..errors import BaseModelError
 from .config import ObjectiveSettings
 
+STEPS = 1000  # timesteps of the schedule
+
 
 def kept_signal(scheduler: Mapping[str, Any]) -> torch.Tensor:
     """The share of signal variance at each timestep, shape (1000,), float64, of the base model's
@@ -24,19 +26,19 @@ def kept_signal(scheduler: Mapping[str, Any]) -> torch.Tensor:
 
     Raises BaseModelError for another kind of schedule.
     """
-    trained = scheduler.get("trained_betas") is not None
-    kind = "trained" if trained else scheduler.get("beta_schedule", "scaled_linear")
-    if kind != "scaled_linear":
+    name = str(scheduler.get("_class_name", ""))
+    kind = (
+        "EDM" if "EDM" in name else scheduler.get("beta_schedule", "linear")
+    )  # diffusers' default
+    kind = kind if scheduler.get("trained_betas") is None else "trained"
+    count = scheduler.get("num_train_timesteps", STEPS)
+    if kind != "scaled_linear" or count != STEPS:
         raise BaseModelError(
-            f"The base model's scheduler has '{kind}' betas; SDXL's are 'scaled_linear', and "
-            "lorakit trains only those. Choose another base model."
+            f"The base model's scheduler has {count} steps of '{kind}' noise; SDXL's has {STEPS} "
+            "of 'scaled_linear', and lorakit trains only that. Choose another base model."
         )
-    start, end, count = (
-        scheduler["beta_start"],
-        scheduler["beta_end"],
-        scheduler["num_train_timesteps"],
-    )
-    betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
+    start, end = scheduler["beta_start"], scheduler["beta_end"]
+    betas = torch.linspace(start**0.5, end**0.5, STEPS, dtype=torch.float64) ** 2
     kept = torch.cumprod(1 - betas, 0)
     return zero_terminal_snr(kept) if scheduler.get("rescale_betas_zero_snr") else kept
 

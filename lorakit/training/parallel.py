@@ -47,16 +47,20 @@ def join() -> World:
 @torch.no_grad()
 def sum_gradients(parameters: Sequence[torch.nn.Parameter], world: World) -> None:
     """Every process's gradients become the sum of all; a process that had no pictures adds zeros.
+    A weight that has a gradient nowhere is left without: zeros would let it decay.
 
     One message for each number format: a LoRA has many small tensors.
     """
     if world.count == 1:
         return
-    for parameter in parameters:
+    here = torch.tensor([float(p.grad is not None) for p in parameters]).to(parameters[0].device)
+    anywhere = total(here, world).tolist()
+    learning = [p for p, processes in zip(parameters, anywhere, strict=True) if processes]
+    for parameter in learning:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    for dtype in sorted({p.dtype for p in parameters}, key=str):
-        grads = [p.grad for p in parameters if p.dtype == dtype and p.grad is not None]
+    for dtype in sorted({p.dtype for p in learning}, key=str):
+        grads = [p.grad for p in learning if p.dtype == dtype and p.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads])
         dist.all_reduce(flat)
         for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):

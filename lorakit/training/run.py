@@ -71,7 +71,8 @@ def train_project(
     world = parallel.join()
     if not world.main:
         progress, score = silent, None
-    optim.check_arguments(settings)
+    device, dtype, reason = choose_device(settings, world.rank)
+    optim.check_arguments(settings, device)
     check_logs(settings)
     notes = list(remarks(settings))
     examples = read_examples(project, settings, activation_tag, progress)
@@ -80,7 +81,6 @@ def train_project(
     plan = plan_examples(learnt, settings)
     check_length(plan, settings)
     wanted = prompts(preview, activation_tag, [example.caption for example in learnt])
-    device, dtype, reason = choose_device(settings, world.rank)
     yield Planned(plan, device, dtype, reason)
     yield from map(Note, notes)
     base = open_base(settings, dtype, device, progress)

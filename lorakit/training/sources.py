@@ -6,6 +6,7 @@ Importing this does not import torch.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from .. import colab
 from ..errors import BaseModelError
+from ..files import write_text
 from ..progress import Progress, silent
 from .download import Check, Download, fetch
 from .links import CIVITAI, MENU, VAES, Listed, Source, endpoint, listed, names, parse
@@ -59,10 +61,16 @@ def _local(text: str, rows: tuple[Listed, ...]) -> Path | None:
     """
     if not text.strip() or "://" in text or listed(text, rows):
         return None
-    path, drive = Path(text.strip()).expanduser(), colab.drive_folder()
-    if drive and not path.exists() and path.parts[0] == "MyDrive":
-        path = drive.joinpath(*path.parts[1:])
+    path = _placed(text)
     return path if path.exists() else None
+
+
+def _placed(text: str) -> Path:
+    """The path that `text` is; 'MyDrive/...' is on Drive unless it is here."""
+    path, drive = Path(text.strip()).expanduser(), colab.drive_folder()
+    if drive and path.parts[:1] == ("MyDrive",) and not path.exists():
+        return drive.joinpath(*path.parts[1:])
+    return path
 
 
 def _demo() -> Path:
@@ -86,8 +94,8 @@ def _base_folder(path: Path) -> Path:
 
 
 def _missing(text: str, what: str) -> BaseModelError:
-    path = Path(text.strip()).expanduser()
-    if colab.in_colab() and path.is_relative_to(colab.MOUNT) and not colab.drive_folder():
+    path = _placed(text)
+    if _needs_drive(path):
         return BaseModelError(f"{path} is on Drive, which is not connected. Run the first cell.")
     rows = names() if what == "base model" else [row.name for row in VAES]
     return BaseModelError(
@@ -96,19 +104,42 @@ def _missing(text: str, what: str) -> BaseModelError:
     )
 
 
+def _needs_drive(path: Path) -> bool:
+    """Whether a path is on a Drive that is not there."""
+    meant = path.is_relative_to(colab.MOUNT) or path.parts[:1] == ("MyDrive",)
+    return meant and colab.in_colab() and not colab.drive_folder()
+
+
 class _Store:
     """The folder in which downloads are kept: `owner--name/` for the hub, `civitai-VERSION/`,
-    `host-HASH/` for other links, and in it the files under their own names.
+    `host-HASH/` for other links, and in it the files under their own names. What a text was found
+    to mean is noted in `.sources.json`, so that the net is not asked again.
     """
 
     def __init__(self, source: Source, folder: str, progress: Progress, wanted: str) -> None:
         from .cache import folder as caches
 
-        self.root = Path(folder).expanduser() if folder else caches() / "models"
+        self.root = _placed(folder) if folder else caches() / "models"
+        if _needs_drive(self.root):
+            raise BaseModelError(
+                f"models_folder ({folder}) is on Drive, which is not connected. Run the first "
+                "cell, or choose another folder."
+            )
         self.source, self.progress, self.wanted = source, progress, wanted
 
     def get(self) -> Path:
-        """The downloaded file or folder. Raises BaseModelError."""
+        """The downloaded file or folder, fetched if it is not here. Raises BaseModelError."""
+        notes, what = self.root / ".sources.json", f"{self.wanted} {self.source.text}"
+        known = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
+        if what in known and (self.root / known[what]).exists():
+            return self.root / str(known[what])
+        path = self._fetched()
+        if path.is_relative_to(self.root):
+            known[what] = path.relative_to(self.root).as_posix()
+            write_text(notes, json.dumps(known, indent=1) + "\n")
+        return path
+
+    def _fetched(self) -> Path:
         if self.source.kind == "civitai":
             return self._civitai(self.source)
         if self.source.kind == "link":

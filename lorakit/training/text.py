@@ -1,9 +1,10 @@
 """Captions to what SDXL's U-Net listens to: both encoders' penultimate states, the second's pooled
 projection.
 
-Long captions are cut into chunks of 75 tokens, each wrapped in begin and end marks, as A1111 and
-ComfyUI do at inference; a batch uses as many chunks as its longest caption needs. A shorter one's
-unused chunks are empty ones, encoded like any other.
+Long captions are cut into chunks of at most 75 tokens, each wrapped in begin and end marks, as
+A1111, Forge and ComfyUI do at inference; like the first two, at a comma if there is one near. A
+batch uses as many chunks as its longest caption needs. A shorter one's unused chunks are empty
+ones, encoded like any other.
 """
 
 from __future__ import annotations
@@ -24,36 +25,55 @@ from .examples import Example
 log = logging.getLogger(__name__)
 
 CHUNK = 75
+NEAR = 20  # tokens from the end of a chunk in which a comma is where it is cut
 BATCH = 32  # captions encoded at once
 MEMORY = 4 * 2**30  # bytes that a TextCache takes at most
 
 
-def token_chunks(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
-    """Token ids, shape (captions, chunks, 77); unused places hold the tokenizer's padding token."""
-    rows = _tokens(tokenizer, captions)
-    count = max(map(_chunks, rows), default=1)
+def token_chunks(tokenizers: Sequence[Any], captions: Sequence[str]) -> list[torch.Tensor]:
+    """For each encoder its token ids, shape (captions, chunks, 77); unused places hold its own
+    padding token.
+
+    The words are the first tokenizer's for all encoders, as in A1111 and ComfyUI: the second's pads
+    with `!`, and so takes one in a caption for padding. The vocabulary is the same.
+    """
+    rows = _chunks(tokenizers[0], captions)
+    count = max(map(len, rows), default=1)
+    return [_wrapped(tokenizer, rows, count) for tokenizer in tokenizers]
+
+
+def _wrapped(tokenizer: Any, rows: Sequence[Sequence[list[int]]], count: int) -> torch.Tensor:
+    """Every row's chunks between marks, filled up to `count` chunks of 77."""
     ids = torch.full((len(rows), count, CHUNK + 2), tokenizer.pad_token_id, dtype=torch.long)
-    ids[:, :, 0] = tokenizer.bos_token_id
+    ids[:, :, 0], ids[:, :, 1] = tokenizer.bos_token_id, tokenizer.eos_token_id
     for i, row in enumerate(rows):
-        for k in range(count):
-            part = row[k * CHUNK : (k + 1) * CHUNK]
-            ids[i, k, 1 : 1 + len(part)] = torch.tensor(part, dtype=torch.long)
-            ids[i, k, 1 + len(part)] = tokenizer.eos_token_id
+        for k, chunk in enumerate(row):
+            ids[i, k, 1 : 2 + len(chunk)] = torch.tensor([*chunk, tokenizer.eos_token_id])
     return ids
 
 
-def _tokens(tokenizer: Any, captions: Sequence[str]) -> list[list[int]]:
-    """Each caption's token ids, however many, without begin and end marks."""
+def _chunks(tokenizer: Any, captions: Sequence[str]) -> list[list[list[int]]]:
+    """Each caption's token ids, without marks, in chunks; '' is one empty chunk."""
     if not captions:
         return []
-    return tokenizer(
-        list(captions), add_special_tokens=False, truncation=False, verbose=False
-    ).input_ids
+    words = {"add_special_tokens": False, "truncation": False, "verbose": False}
+    [comma] = tokenizer(",", **words).input_ids
+    return [cut(tokens, comma) for tokens in tokenizer(list(captions), **words).input_ids]
 
 
-def _chunks(tokens: Sequence[int]) -> int:
-    """How many chunks so many tokens fill."""
-    return max(1, -(-len(tokens) // CHUNK))
+def cut(tokens: list[int], comma: int) -> list[list[int]]:
+    """Tokens in chunks of at most 75: cut behind the last comma among the last 20 of a full chunk,
+    else where it is full.
+    """
+    chunks, start = [], 0
+    while len(tokens) - start > CHUNK:
+        end = start + CHUNK
+        if tokens[end] != comma:
+            commas = (i + 1 for i in reversed(range(end - NEAR, end)) if tokens[i] == comma)
+            end = next(commas, end)
+        chunks.append(tokens[start:end])
+        start = end
+    return [*chunks, tokens[start:]]
 
 
 def encode(encoder: torch.nn.Module, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -78,8 +98,8 @@ def encode_captions(
     pooled output.
     """
     (first, _), (second, pooled) = (
-        encode(encoder, token_chunks(tokenizer, captions))
-        for tokenizer, encoder in zip(tokenizers, encoders, strict=True)
+        encode(encoder, ids)
+        for encoder, ids in zip(encoders, token_chunks(tokenizers, captions), strict=True)
     )
     assert pooled is not None, "the second text encoder of SDXL has a projection"
     return torch.cat([first, second], dim=-1), pooled
@@ -193,7 +213,7 @@ def _fitting(
 ) -> tuple[list[list[str]], list[list[str]]]:
     """As many variants as fit into MEMORY, `size` being the bytes of one token's states."""
     captions, priors = draw_variants(examples, settings, seed, plain)
-    chunks = map(_chunks, _tokens(tokenizer, [each[0] for each in captions]))
+    chunks = map(len, _chunks(tokenizer, [each[0] for each in captions]))
     needed = sum(
         count * len({*each, *others}) * (CHUNK + 2) * size
         for count, each, others in zip(chunks, captions, priors, strict=True)
@@ -227,7 +247,7 @@ def encode_texts(
     many chunks are encoded together.
     """
     weight = next(encoders[0].parameters())
-    lengths = [_chunks(tokens) for tokens in _tokens(tokenizers[0], texts)]
+    lengths = [len(chunks) for chunks in _chunks(tokenizers[0], texts)]
     made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for length in sorted(set(lengths)):
         same = [i for i, each in enumerate(lengths) if each == length]

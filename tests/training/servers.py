@@ -63,6 +63,7 @@ class Web:
     asked: list[Asked] = field(default_factory=list)
     ranges: bool = True
     tags: bool = True
+    lengths: bool = True
 
     @property
     def url(self) -> str:
@@ -181,7 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
+        if self.web.lengths:
+            self.send_header("Content-Length", str(length))
+        else:  # only the end of the connection says where the body ends
+            self.send_header("Connection", "close")
         self.end_headers()
         with suppress(ConnectionError):  # a client that has seen enough hangs up
             self.wfile.write(reply.body)

@@ -209,6 +209,31 @@ def test_linear_layers_convolutions_and_text_encoders_have_ranks_and_alphas_of_t
     assert tensors[f"{name}.lora_up.weight"].shape[1] == rank
 
 
+@pytest.mark.parametrize(
+    ("changes", "first", "second"),
+    [
+        ({}, (8, 4.0), (8, 4.0)),
+        ({"text_rank": 2, "text_alpha": 5}, (2, 5.0), (2, 5.0)),
+        ({"text_rank": 2, "text_alpha": 5, "text_2_rank": 3}, (2, 5.0), (3, 5.0)),
+        ({"text_2_rank": 3, "text_2_alpha": 1.5}, (8, 4.0), (3, 1.5)),
+    ],
+)
+def test_the_second_text_encoder_has_the_firsts_rank_and_alpha_unless_told_its_own(
+    base: Base,
+    changes: dict[str, float],
+    first: tuple[int, float],
+    second: tuple[int, float],
+) -> None:
+    parts = {part: module for part, module in base.parts.items() if part != "unet"}
+    adapter.add_adapter(parts, AdapterSettings(rank=8, alpha=4, **changes), seed=3)
+    for part, size in (("te1", first), ("te2", second)):
+        sizes = {
+            (layer.r[adapter.NAME], layer.lora_alpha[adapter.NAME])
+            for _, layer in adapter.lora_modules(parts[part])
+        }
+        assert sizes == {size}
+
+
 def test_a_rank_stabilised_adapter_is_written_with_the_alpha_that_says_its_strength(
     base: Base,
 ) -> None:

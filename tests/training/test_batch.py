@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,8 @@ from lorakit.training.base import Base
 from lorakit.training.batch import Batch, Material, make_batch, picture_losses
 from lorakit.training.config import TrainingSettings
 from lorakit.training.examples import Example
-from lorakit.training.plan import fit
-from lorakit.training.text import cache_texts
+from lorakit.training.plan import Placement
+from lorakit.training.text import cache_texts, encode_captions
 
 from .adapters import shaken
 
@@ -25,7 +26,7 @@ LONG = ", ".join(["striped thighhighs"] * 30)  # two chunks of tokens beside pri
 
 
 def example(caption: str, flip: bool = False, regularisation: bool = False) -> Example:
-    place = fit((100, 64), (64, 64))
+    place = Placement((100, 64), (100, 64), 7, 0, (64, 64))  # not in the middle: sides can be told
     return Example(Picture(Path("a.png")), caption, place, 1, 1, flip, regularisation)
 
 
@@ -96,6 +97,21 @@ def test_a_mirrored_picture_comes_with_the_crop_of_the_mirrored_picture(base: Ba
         place = example("").placement
         wanted = place.mirrored if flipped else place
         assert batch.time_ids[0].tolist() == list(wanted.time_ids)
+        seen.add((flipped, wanted.left))
+    assert seen == {(False, 7), (True, 29)}
+
+
+def test_a_mirrored_picture_comes_with_its_mask_mirrored(base: Base) -> None:
+    mask = torch.rand(1, 8, 8)
+    made = material(example("astrid", flip=True), masks=[mask])
+    made = replace(made, latents=[made.latents[0] * torch.tensor([1.0, 0]).view(2, 1, 1, 1)])
+    made = replace(made, mirrored=[made.latents[0].flip(-1)])
+    seen = set()
+    for step in range(20):
+        batch = batch_of(base, made, SETTINGS, step)
+        flipped = not torch.allclose(batch.x[0], made.latents[0][0] * 0.13)
+        assert batch.mask is not None
+        assert torch.equal(batch.mask[0], mask.flip(-1) if flipped else mask)
         seen.add(flipped)
     assert seen == {True, False}
 
@@ -132,6 +148,69 @@ def test_what_the_mask_hides_does_not_change_the_loss(base: Base) -> None:
         first = picture_losses(base, replace(batch, input_noise=batch.noise), kept, SETTINGS, "cpu")
         other = picture_losses(base, signal, kept, SETTINGS, "cpu")
     assert torch.allclose(first, other)
+
+
+def test_a_prior_looks_at_the_whole_picture_whatever_the_mask(base: Base) -> None:
+    shaken(base)
+    settings = replace(SETTINGS, prior_weight=1.0)
+    mask = torch.zeros(1, 8, 8)
+    mask[..., :4] = 1
+    masked, whole = (
+        losses(
+            base, batch_of(base, material(example("astrid, smile"), masks=[m]), settings), settings
+        )
+        for m in (mask, None)
+    )
+    assert masked[1] == whole[1] and masked[0] != whole[0]
+
+
+PREDICTIONS = {
+    "eps": ("epsilon", False),
+    "v": ("v_prediction", False),
+    "v, zero-terminal": ("v_prediction", True),
+}
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+@pytest.mark.parametrize("changes", [{}, {"debiased": True}, {"min_snr_gamma": 1.0}])
+def test_a_pictures_loss_is_its_error_times_the_weight_of_its_timestep(
+    base: Base, kind: str, changes: dict[str, object]
+) -> None:
+    """Everything reckoned anew in float64, but for what the U-Net guesses."""
+    prediction, zero = PREDICTIONS[kind]
+    base.scheduler |= {"prediction_type": prediction, "rescale_betas_zero_snr": zero}
+    settings = replace(SETTINGS, **{"min_snr_gamma": 5.0, **changes})  # type: ignore[arg-type]
+    made = material(*[example("astrid, smile")] * 5)
+    t = torch.tensor([10, 100, 500, 900, 999])
+    batch = replace(batch_of(base, made, settings), t=t)
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    kept = np.cumprod(1 - betas)
+    if zero:
+        root = np.sqrt(kept)
+        kept = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    kept = kept[t.numpy()]
+    snr = kept / (1 - kept)
+    gamma = settings.min_snr_gamma
+    if settings.debiased:
+        weight = np.sqrt(1 / (snr + (prediction != "epsilon")))
+    elif prediction == "epsilon":
+        weight = np.minimum(snr, gamma) / snr
+    else:
+        weight = (np.minimum(snr, gamma) + 1) / (snr + 1)
+    signal, rest = (torch.tensor(np.sqrt(v)).view(-1, 1, 1, 1) for v in (kept, 1 - kept))
+    x, noise = batch.x.double(), batch.noise.double()
+    wanted = noise if prediction == "epsilon" else signal * noise - rest * x
+    hidden, pooled = encode_captions(base.tokenizers, base.encoders, ["astrid, smile"] * 5)
+    with torch.no_grad():
+        guess = base.unet(
+            (signal * x + rest * noise).float(),
+            t,
+            hidden,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": batch.time_ids},
+        ).sample.double()
+    expected = (guess - wanted).square().mean(dim=(1, 2, 3)) * torch.tensor(weight)
+    found = losses(base, batch, settings)
+    assert torch.allclose(found.double(), expected, rtol=1e-3)
 
 
 def test_kept_states_of_frozen_encoders_give_the_loss_of_encoding_each_time(base: Base) -> None:

@@ -142,6 +142,20 @@ def test_files_of_two_tools_are_merged_exactly_under_kohyas_names(tmp_path: Path
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_a_1x1_convolution_that_one_tool_writes_as_a_matrix_is_merged_too(tmp_path: Path) -> None:
+    one, two = random_lora(0), random_lora(1)
+    flat = {k: t.flatten(1) if k.startswith(POINT) and t.ndim else t for k, t in two.items()}
+    save_file(one, tmp_path / "one.safetensors")
+    save_file(flat, tmp_path / "flat.safetensors")
+    for order in (("one", "flat"), ("flat", "one")):
+        sources = [(tmp_path / f"{name}.safetensors", 0.5) for name in order]
+        made = combine.merge_files(sources, tmp_path / f"{order[0]}-both.safetensors")
+        tensors = load_file(made.path)
+        wanted = (added(one, POINT) + added(two, POINT)) / 2
+        assert tensors[f"{POINT}.lora_down.weight"].shape == (12, 8, 1, 1)
+        torch.testing.assert_close(added(tensors, POINT), wanted)
+
+
 def test_a_merge_can_be_cut_back_to_a_rank(tmp_path: Path) -> None:
     sources = [(a_file(tmp_path / f"{n}.safetensors", n), 1.0) for n in (1, 2)]
     made = combine.merge_files(sources, tmp_path / "both.safetensors", Goal(6, 6))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lorakit.errors import BaseModelError
 from lorakit.training import detect, single_file
 from lorakit.training.base import DEMO, open_base
 from lorakit.training.checkpoint import Checkpoint, open_checkpoint
@@ -150,14 +151,33 @@ def test_a_marked_file_loads_as_what_it_is(whole: Path, tmp_path: Path) -> None:
         assert {"v_pred", "ztsnr"} <= checkpoint.keys
 
 
-def test_a_folder_is_what_its_scheduler_says(tmp_path: Path) -> None:
+def scheduled(folder: Path, **changes: Any) -> str:
+    """The embedded base as a folder whose scheduler's configuration says something else."""
     for part in DEMO.iterdir():
         if part.name != "scheduler":
-            (tmp_path / part.name).symlink_to(part)
-    (tmp_path / "scheduler").mkdir()
+            (folder / part.name).symlink_to(part)
+    (folder / "scheduler").mkdir()
     config = json.loads((DEMO / "scheduler" / "scheduler_config.json").read_text())
-    config |= {"prediction_type": V, "rescale_betas_zero_snr": True}
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | changes))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"prediction_type": "sample"}, "predicts 'sample'; lorakit trains those that predict eps"),
+        ({"_class_name": "EDMEulerScheduler"}, "'EDM' noise; SDXL's has 1000"),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused_when_it_is_opened(
+    tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(BaseModelError, match=message):
+        open_base(BaseSettings(base_model=scheduled(tmp_path, **changes)))
+
+
+def test_a_folder_is_what_its_scheduler_says(tmp_path: Path) -> None:
+    scheduled(tmp_path, prediction_type=V, rescale_betas_zero_snr=True)
     base = open_base(BaseSettings(base_model=str(tmp_path)))
     assert base.prediction == V and base.scheduler["rescale_betas_zero_snr"] is True
     assert "scheduler configuration says so" in base.notes[0]

@@ -63,6 +63,15 @@ def test_a_file_comes_whole_under_its_name_with_nothing_left_beside_it(
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 
+def test_a_server_that_does_not_say_how_much_there_is_still_shows_how_much_came(
+    site: Web, tmp_path: Path
+) -> None:
+    site.lengths = False
+    seen: list[tuple[str, int, int]] = []
+    assert fetch(wanted(site, tmp_path), lambda *said: seen.append(said)).read_bytes() == FILE
+    assert seen[-1] == ("Downloading base.safetensors (MB)", 2, 0)
+
+
 def test_what_is_here_is_not_asked_for_again(site: Web, tmp_path: Path) -> None:
     fetch(wanted(site, tmp_path))
     fetch(wanted(site, tmp_path))

@@ -35,7 +35,7 @@ each_input = pytest.mark.parametrize("kind", INPUTS)
 def dropped(kind: str, **settings: float) -> torch.Tensor:
     """Its outputs with that dropout, the ranks as the last axis: (300, positions, rank)."""
     layer = half(kind)
-    add_dropout([layer], AdapterSettings(**settings))
+    add_dropout(layer, AdapterSettings(**settings))
     torch.manual_seed(0)
     out = layer(INPUTS[kind]).detach()
     return out.flatten(2).transpose(1, 2) if kind == "convolution" else out.reshape(300, -1, RANK)
@@ -88,7 +88,7 @@ def test_all_three_together_keep_the_mean_of_what_module_dropout_leaves() -> Non
 
 def test_nothing_is_left_out_and_no_number_drawn_outside_training() -> None:
     layer = half("sequence").eval()
-    add_dropout([layer], AdapterSettings(dropout=0.9, rank_dropout=0.9, module_dropout=0.9))
+    add_dropout(layer, AdapterSettings(dropout=0.9, rank_dropout=0.9, module_dropout=0.9))
     before = torch.get_rng_state()
     assert (layer(INPUTS["sequence"]) == 1).all()
     assert torch.equal(torch.get_rng_state(), before)
@@ -121,3 +121,16 @@ def test_an_adapter_leaves_out_while_its_part_trains_and_only_then(
     with adapter.without(base.parts):
         assert torch.equal(answer(base), plain)
     assert torch.equal(answer(base), whole)
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_with_every_module_left_out_the_base_answers(
+    base: Base, dora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = answer(base)
+    shaken(base, AdapterSettings(rank=4, alpha=2, dora=dora, module_dropout=0.9))
+    for module in base.parts.values():
+        module.train()
+    assert not torch.equal(answer(base), before)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.zeros(()))  # all dice fall low
+    assert torch.equal(answer(base), before)

@@ -19,7 +19,8 @@ from lorakit.errors import BaseModelError, LorakitError
 from lorakit.project import Project, find
 from lorakit.training import loop, run, sources
 from lorakit.training.base import Base, load_base, open_base
-from lorakit.training.config import PreviewSettings, TrainingSettings
+from lorakit.training.config import PreviewSettings, SubsetSettings, TrainingSettings
+from lorakit.training.examples import read_examples
 
 PLAIN = TrainingSettings(
     repeats=1,
@@ -66,6 +67,8 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "conv_alpha": ({"kind": "locon"}, 3.0, "lora"),
     "text_rank": ({}, 2, "lora"),
     "text_alpha": ({}, 2.0, "lora"),
+    "text_2_rank": ({}, 2, "lora"),
+    "text_2_alpha": ({}, 2.0, "lora"),
     "text_encoder_share": ({}, 0.3, "lora"),
     "continue_from": ({}, "earlier.safetensors", "lora"),
     "dropout": ({}, 0.5, "lora"),
@@ -315,6 +318,26 @@ def test_never_resumed_a_run_starts_anew(workshop: Path) -> None:
     assert steps[0] == steps[2] == 1 < steps[1]
 
 
+SUBSET = {"folder": "1_reg", "repeats": 7, "keep_tags": 3, "flip": True, "regularisation": True}
+
+
+@pytest.mark.parametrize("name", SUBSET)
+def test_a_setting_of_a_subset_changes_what_is_read_of_its_folder(
+    tmp_path: Path, name: str
+) -> None:
+    project = dataset(tmp_path / "lora")
+    read = []
+    for changes in ({}, {name: SUBSET[name]}):
+        table: dict[str, Any] = {"folder": "2_more", "repeats": 4, **changes}
+        project.save_all(SubsetSettings, [SubsetSettings(**table)])
+        read.append(read_examples(project, PLAIN, "astrid"))
+    folders = {
+        one.picture.path.parent.name for one, other in zip(*read, strict=True) if one != other
+    }
+    assert folders == ({"2_more", "1_reg"} if name == "folder" else {"2_more"})
+
+
 def test_every_field_is_in_the_tables() -> None:
+    assert set(SUBSET) == {f.name for f in dataclasses.fields(SubsetSettings)}
     assert set(CHANGES) == {f.name for f in dataclasses.fields(TrainingSettings)}
     assert set(PREVIEWS) == {f.name for f in dataclasses.fields(PreviewSettings)}

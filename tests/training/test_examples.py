@@ -179,6 +179,15 @@ def test_what_is_wrong_is_said_with_the_name_of_what_it_is(
         read_examples(project, replace(SETTINGS, **changes))
 
 
+def test_a_strip_of_which_hardly_anything_would_be_seen_is_refused(project: Project) -> None:
+    add(project, "long.png", size=(64, 500))
+    assert len(read_examples(project, SETTINGS)) == 6
+    add(project, "strip.png", size=(10, 2000))
+    told = r"strip\.png is 10x2000, so narrow that training would see 2\.0% of it. Crop or remove"
+    with pytest.raises(DatasetError, match=told):
+        read_examples(project, SETTINGS)
+
+
 @pytest.mark.parametrize("spoil", [("a.txt", ""), ("a.txt", "||| smile"), ("3_hat/c.txt", "x")])
 def test_a_prior_needs_something_to_leave_out_of_every_caption(
     project: Project, spoil: tuple[str, str]
@@ -193,6 +202,30 @@ def test_a_prior_needs_something_to_leave_out_of_every_caption(
     with pytest.raises(DatasetError, match=f"nothing is kept at the start of .*{picture}. Put the"):
         read_examples(project, settings, "astrid")
     assert len(read_examples(project, replace(settings, caption_prefix="astrid"), "astrid")) == 5
+
+
+@pytest.mark.parametrize(
+    "caption, changes",
+    [
+        ("1girl, astrid, smile", {}),
+        ("1girl, astrid, smile", {"caption_prefix": "score_9"}),
+        ("1girl ||| smile, astrid", {}),
+        ("A girl, Astrid, waves.", {"sentences": True}),
+        ("astrid, smile\n1girl, {astrid|hat}", {"wildcards": True}),
+    ],
+)
+def test_a_prior_must_not_speak_of_the_character(
+    project: Project, caption: str, changes: dict[str, object]
+) -> None:
+    settings = replace(SETTINGS, prior_weight=1.0, **changes)  # type: ignore[arg-type]
+    add(project, "a.png", caption)
+    add(project, "reg/d.png", "1girl")
+    add(project, "reg/e.png", "1girl", size=(96, 64))
+    told = r"a\.png 'astrid' is not among what is kept at the start. Put it first"
+    with pytest.raises(DatasetError, match=told):
+        read_examples(project, settings, "astrid")
+    add(project, "a.png", "astrid, smile, astrids hat\nastrid, 1girl")
+    assert len(read_examples(project, replace(settings, wildcards=True), "astrid")) == 5
 
 
 def test_one_mask_and_one_transparent_picture_are_enough(project: Project) -> None:

@@ -374,7 +374,17 @@ def test_tensors_without_a_place_are_counted_and_listed(base: Base, tmp_path: Pa
         "lora_unet_surprise.lora_down.weight": torch.zeros(4, 4)
     }
     said = refusal(tensors, tmp_path / "a.safetensors", base.parts)
-    assert "1 tensors that this base has no place for (lora_unet_surprise.lora_down" in said
+    assert "no place for (lora_unet_surprise.lora_down.weight). It was made for another" in said
+
+
+def test_twenty_of_many_tensors_without_a_place_are_named_and_the_others_counted(
+    base: Base, tmp_path: Path
+) -> None:
+    names = [f"lora_unet_surprise_{i:02}.lora_down.weight" for i in range(25)]
+    strange = {name: torch.zeros(4, 4) for name in names}
+    said = refusal(strange, tmp_path / "a.safetensors", base.parts)
+    listed = ", ".join(names[:20])
+    assert f"has 25 tensors that this base has no place for ({listed} and 5 more). It was" in said
 
 
 def test_a_module_that_is_there_under_two_names_is_refused(base: Base, tmp_path: Path) -> None:
@@ -388,7 +398,8 @@ def test_half_a_lora_is_refused_as_damaged(base: Base, tmp_path: Path) -> None:
     tensors = adapter.tensors(shaken(load_base("demo")).parts)
     del tensors["lora_unet_middle_block_1_proj_in.lora_up.weight"]
     said = refusal(tensors, tmp_path / "a.safetensors", base.parts)
-    assert "is damaged: 2 of its tensors lack the other half of their LoRA" in said
+    module = "lora_unet_middle_block_1_proj_in"
+    assert f"of its tensors lack the other half of their LoRA ({module}.alpha, {module}.lor" in said
 
 
 def test_a_lora_of_an_encoder_that_is_not_trained_is_refused_with_the_setting_to_change(

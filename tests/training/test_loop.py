@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from lorakit.errors import SettingsError, TrainingError
-from lorakit.training import adapter, loop
-from lorakit.training.base import Base
+from lorakit.training import adapter, loop, objective
+from lorakit.training.base import Base, load_base
 from lorakit.training.config import TrainingSettings
+from lorakit.training.parallel import World
 from lorakit.training.plan import make_plan
 
-from .test_batch import example, material
+from .adapters import shaken
+from .test_batch import batch_of, example, material
 
 SETTINGS = TrainingSettings(
     unet_lr=1e-3,
@@ -34,10 +38,15 @@ SETTINGS = TrainingSettings(
 def run(base: Base, settings: TrainingSettings, count: int = 1) -> list[loop.Event]:
     """Trains `count` tiny pictures on a fresh adapter; all that happened."""
     plan = make_plan([(64, 64)] * count, settings)
-    adapter.add_adapter(loop.trained_parts(base, settings), settings, seed=1)
-    learning = loop.begin(base, settings, "cpu")
+    learning = fresh(base, settings)
     made = material(*[example("astrid, smile")] * count)
     return list(loop.train(base, plan, made, settings, learning))
+
+
+def fresh(base: Base, settings: TrainingSettings) -> loop.Learning:
+    """A fresh adapter on `base`, and its optimiser."""
+    adapter.add_adapter(loop.trained_parts(base, settings), settings, seed=1)
+    return loop.begin(base, settings, "cpu")
 
 
 def weights(base: Base, part: str) -> list[torch.Tensor]:
@@ -57,12 +66,32 @@ def test_a_run_counts_steps_and_epochs(base: Base) -> None:
     ]
 
 
-def test_accumulated_batches_make_one_step_with_the_gradient_of_one_large_batch(base: Base) -> None:
-    """Two pictures in one batch, or one after the other: the same pictures, so near the same loss
-    and half the steps.
-    """
+def test_accumulated_batches_are_half_the_steps(base: Base) -> None:
     made = run(base, replace(SETTINGS, accumulation=2))
     assert sum(isinstance(event, loop.StepDone) for event in made) == 2
+
+
+def test_accumulated_batches_make_one_step_with_the_gradient_of_one_large_batch(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same three pictures under the same noise, in one batch, or in two of unequal size."""
+    learning, made = fresh(base, SETTINGS), material(*[example("astrid, smile")] * 3)
+    whole = batch_of(base, made, SETTINGS)
+    monkeypatch.setattr(
+        loop, "make_batch", lambda _, rows, *others: whole.part(slice(rows[0], rows[-1] + 1))
+    )
+    kept, outcomes = objective.kept_signal(base.scheduler), []
+    for group in ([[0, 1, 2]], [[0, 1], [2]]):
+        loss = loop._gradients(base, made, group, kept, SETTINGS, learning, "cpu", World())
+        grads = {n: p.grad for n, p in adapter.named_weights(base.parts) if p.grad is not None}
+        outcomes.append((loss, grads))
+        learning.optimizer.zero_grad(set_to_none=True)
+    (once, large), (twice, summed) = outcomes
+    assert twice == pytest.approx(once)
+    assert large.keys() == summed.keys() and any(grad.any() for grad in large.values())
+    largest = max(float(grad.abs().max()) for grad in large.values())
+    for name in large:
+        torch.testing.assert_close(summed[name], large[name], rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_max_steps_ends_in_the_middle_of_an_epoch(base: Base) -> None:
@@ -82,8 +111,7 @@ def test_text_encoders_stop_at_their_share_and_the_unet_goes_on(
 ) -> None:
     settings = replace(SETTINGS, text_encoder_share=0.5)
     plan = make_plan([(64, 64)], settings)
-    adapter.add_adapter(loop.trained_parts(base, settings), settings, seed=1)
-    learning = loop.begin(base, settings, "cpu")
+    learning = fresh(base, settings)
     seen: dict[int, dict[str, list[torch.Tensor]]] = {0: {p: weights(base, p) for p in base.parts}}
     for event in loop.train(base, plan, material(example("astrid, a")), settings, learning):
         if isinstance(event, loop.StepDone):
@@ -155,6 +183,53 @@ def test_an_exploding_loss_stops_the_run_with_advice() -> None:
         learning_of([*calm, *[2.0] * 20])
 
 
+UNET_ALONE = replace(SETTINGS, text_encoder_lr=0.0, text_encoder_2_lr=0.0, repeats=40, epochs=1)
+
+
+@pytest.mark.parametrize(("fp16", "steps"), [(False, 1), (True, loop.SKIPPED)])
+def test_gradients_that_are_no_numbers_stop_the_run_though_the_loss_is_one(
+    base: Base, fp16: bool, steps: int
+) -> None:
+    """Over fp16 a step without gradients is skipped and tried again with a smaller scale, but not
+    for ever.
+    """
+    plan, learning = make_plan([(64, 64)], UNET_ALONE), fresh(base, UNET_ALONE)
+    learning.scaler = torch.amp.GradScaler("cpu", enabled=fp16)
+    before = weights(base, "unet")
+    for weight in learning.parameters:
+        weight.register_hook(lambda gradient: gradient * float("nan"))
+    events = loop.train(base, plan, material(example("astrid, a")), UNET_ALONE, learning)
+    with pytest.raises(TrainingError, match=f"gradient is not a number any more at step {steps}. "):
+        list(events)
+    assert learning.step == steps - 1
+    for now, then in zip(weights(base, "unet"), before, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_skipped_steps_that_a_good_one_follows_are_forgotten() -> None:
+    learning = loop.Learning({}, None, torch.amp.GradScaler("cpu"), None)  # type: ignore[arg-type]
+    for step in range(1, 4 * loop.SKIPPED):
+        loop._check_gradient(learning, float("nan") if step % loop.SKIPPED else 0.1, step)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scaled"),
+    [(torch.float16, True), (torch.bfloat16, False), (torch.float32, False)],
+)
+def test_gradients_are_scaled_over_a_base_in_fp16_only(dtype: torch.dtype, scaled: bool) -> None:
+    assert fresh(load_base("demo", dtype), SETTINGS).scaler.is_enabled() == scaled
+
+
+def test_going_on_from_a_dora_that_is_to_be_saved_for_diffusers_is_refused_before_training(
+    base: Base, tmp_path: Path
+) -> None:
+    file = tmp_path / "dora.safetensors"
+    dora = replace(SETTINGS, dora=True)
+    save_file(adapter.tensors(shaken(load_base("demo"), dora).parts), file)
+    with pytest.raises(SettingsError, match=r"continue_from \(.*dora.safetensors\) is a DoRA, for"):
+        fresh(base, replace(SETTINGS, continue_from=str(file), save_diffusers=True))
+
+
 def test_nothing_to_train_is_said_by_the_settings() -> None:
     with pytest.raises(SettingsError, match="are all 0, so there is nothing to train"):
         TrainingSettings(unet_lr=0, text_encoder_lr=0, text_encoder_2_lr=0)
@@ -168,3 +243,25 @@ def test_a_prior_without_kept_tags_is_refused_because_it_would_forbid_all_learni
 def test_a_dora_under_diffusers_names_is_refused_before_training() -> None:
     with pytest.raises(SettingsError, match="diffusers' names have no place for a DoRA"):
         TrainingSettings(dora=True, save_diffusers=True)
+
+
+def test_encoders_alone_cannot_stop_before_the_end() -> None:
+    with pytest.raises(SettingsError, match="text_encoder_share is 0.5, but unet_lr is 0, so noth"):
+        TrainingSettings(unet_lr=0, text_encoder_share=0.5)
+    TrainingSettings(unet_lr=0, text_encoder_share=1)
+
+
+@pytest.mark.parametrize("name", ["ema", "max_norm"])
+@pytest.mark.parametrize("optimizer", ["AdamWScheduleFree", "ProdigyPlusScheduleFree"])
+def test_what_a_schedule_free_optimiser_would_undo_is_refused(optimizer: str, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is on, but {optimizer} saves a running aver"):
+        TrainingSettings(optimizer=optimizer, **{name: 0.9})
+
+
+def test_prodigy_plus_with_a_schedule_may_have_an_average_and_a_largest_norm() -> None:
+    TrainingSettings(
+        optimizer="ProdigyPlusScheduleFree",
+        optimizer_arguments="use_schedulefree=0",
+        ema=0.9,
+        max_norm=1.0,
+    )

@@ -76,11 +76,22 @@ def test_the_zero_terminal_schedule_is_the_one_diffusers_samples_with() -> None:
 
 @pytest.mark.parametrize(
     ("changed", "kind"),
-    [({"beta_schedule": "linear"}, "'linear'"), ({"trained_betas": [0.1, 0.2]}, "'trained'")],
+    [
+        ({"beta_schedule": "linear"}, "1000 steps of 'linear'"),
+        ({"trained_betas": [0.1, 0.2]}, "1000 steps of 'trained'"),
+        ({"_class_name": "EDMDPMSolverMultistepScheduler"}, "1000 steps of 'EDM'"),
+        ({"num_train_timesteps": 500}, "500 steps of 'scaled_linear'"),
+    ],
 )
 def test_a_base_with_another_schedule_is_refused(changed: dict[str, Any], kind: str) -> None:
-    with pytest.raises(BaseModelError, match=f"has {kind} betas; SDXL's are 'scaled_linear'"):
+    with pytest.raises(BaseModelError, match=f"has {kind} noise; SDXL's has 1000 of 'scaled_lin"):
         objective.kept_signal({**SCHEDULER, **changed})
+
+
+def test_a_schedule_that_does_not_say_its_kind_is_what_diffusers_takes_it_for() -> None:
+    unsaid = {key: value for key, value in SCHEDULER.items() if key != "beta_schedule"}
+    with pytest.raises(BaseModelError, match="'linear' noise"):
+        objective.kept_signal(unsaid)
 
 
 # Noise and velocity

@@ -4,9 +4,10 @@ path. The servers are one on this machine that speaks as they do.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -117,6 +118,21 @@ def test_a_repository_with_one_checkpoint_is_that_checkpoint(site: Web, folder: 
     assert resolve("owner/name", folder) == Path(folder, "owner--name", "base.safetensors")
 
 
+@pytest.mark.parametrize("what", [resolve, resolve_vae])
+def test_what_a_repository_was_found_to_mean_needs_no_net_the_next_time(
+    site: Web, folder: str, monkeypatch: pytest.MonkeyPatch, what: Callable[[str, str], Path]
+) -> None:
+    vae = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": FILE}
+    site.hub_list("owner/name", vae if what is resolve_vae else {"base.safetensors": FILE})
+    path = what("owner/name", folder)
+    site.asked.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert what("owner/name", folder) == path and not site.asked
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    shutil.rmtree(Path(folder, "owner--name"))
+    assert what("owner/name", folder) == path and path.exists()
+
+
 def test_a_diffusers_repository_comes_part_by_part_and_loads(site: Web, folder: str) -> None:
     content = {
         str(path.relative_to(sources.DEMO)): path.read_bytes()
@@ -186,6 +202,9 @@ def test_a_civitai_page_is_its_newest_version(civitai: Web, folder: str) -> None
     civitai.civitai_version(30, "newest.safetensors", FILE)
     path = resolve(f"{civitai.url}/models/7/some-name", folder)
     assert path == Path(folder, "civitai-30", "newest.safetensors")
+    civitai.page("/api/v1/models/7", {"modelVersions": [{"id": 40}, {"id": 30}]})
+    again = resolve(f"{civitai.url}/models/7/some-name", folder)
+    assert again == path, "a page's newer version does not come into a project that is begun"
 
 
 def test_a_civitai_version_that_is_here_needs_no_net(civitai: Web, folder: str) -> None:
@@ -314,6 +333,22 @@ def test_a_path_on_drive_may_begin_with_mydrive(
     (tmp_path / "MyDrive" / "sd" / "x.safetensors").write_bytes(FILE)
     assert resolve("MyDrive/sd/x.safetensors") == tmp_path / "MyDrive" / "sd" / "x.safetensors"
     assert "There is no base model at" in refused("MyDrive/sd/y.safetensors")
+
+
+def test_downloads_may_be_kept_on_drive(
+    site: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colab, "MOUNT", tmp_path / "drive")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(colab, "secret", lambda name: None)
+    site.hub_file("owner/name", "base.safetensors", FILE)
+    for folder in ("MyDrive/models", str(tmp_path / "drive" / "MyDrive" / "models")):
+        assert "is on Drive, which is not connected" in refused(
+            "owner/name/base.safetensors", folder
+        )
+    (tmp_path / "drive" / "MyDrive").mkdir(parents=True)
+    path = resolve("owner/name/base.safetensors", "MyDrive/models")
+    assert path.is_relative_to(tmp_path / "drive" / "MyDrive" / "models")
 
 
 def test_a_path_that_is_not_here_says_what_can_be_given(tmp_path: Path) -> None:

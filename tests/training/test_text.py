@@ -52,14 +52,53 @@ def test_hidden_states_and_pooled_output_equal_diffusers_encode_prompt(base: Bas
 
 
 def test_a_long_caption_is_cut_into_chunks_that_each_begin_and_end(base: Base) -> None:
-    long = ", ".join(["black dress"] * 40)  # 119 tokens
-    ids = token_chunks(base.tokenizers[0], [long, "short"])
+    long = ", ".join(["black dress"] * 40)  # 119 tokens, the 75th of them a comma
+    ids, _ = token_chunks(base.tokenizers, [long, "short"])
     assert ids.shape == (2, 2, 77)
     assert (ids[:, :, 0] == 49406).all()
     assert (ids[0, 0, 76], ids[0, 1, 119 - 75 + 1]) == (49407, 49407)
     assert (
         ids[1, 1].tolist() == [49406, 49407] + [49407] * 75
     )  # an empty chunk for the shorter caption
+
+
+COMMA = 267
+
+
+@pytest.mark.parametrize(
+    "commas, length, chunks",
+    [
+        ((), 75, [75]),
+        ((), 76, [75, 1]),
+        ((60,), 75, [75]),
+        ((60,), 80, [61, 19]),
+        ((54,), 80, [75, 5]),  # too far from the end
+        ((55,), 80, [56, 24]),
+        ((55, 70), 80, [71, 9]),
+        ((60, 75), 80, [75, 5]),  # a comma comes next: nothing is torn
+        ((60, 121), 200, [61, 61, 75, 3]),
+        ((), 0, [0]),
+    ],
+)
+def test_a_tag_at_the_end_of_a_chunk_goes_whole_into_the_next_as_in_a1111(
+    commas: tuple[int, ...], length: int, chunks: list[int]
+) -> None:
+    tokens = [COMMA if i in commas else 1000 + i for i in range(length)]
+    made = text.cut(tokens, COMMA)
+    assert [len(chunk) for chunk in made] == chunks
+    assert [token for chunk in made for token in chunk] == tokens, "nothing is lost"
+
+
+@pytest.mark.parametrize(
+    "caption", ["astrid, !!, hello!", "!!, " + ", ".join(["black dress"] * 24)]
+)
+def test_an_exclamation_mark_is_a_word_for_both_encoders(base: Base, caption: str) -> None:
+    first, second = token_chunks(base.tokenizers, [caption])
+    words = first[0] != base.tokenizers[0].pad_token_id
+    assert torch.equal(first[0][words], second[0][words])
+    assert not (first == 0).any(), "0 is the second's padding"
+    states, _ = encode_captions(base.tokenizers, base.encoders, [caption])
+    assert states.shape[1] == 77 * first.shape[1]
 
 
 def test_nothing_of_a_long_caption_is_lost_and_its_length_changes_no_neighbour(base: Base) -> None:
@@ -92,9 +131,21 @@ def cached(base: Base, *captions: str, **changes: object) -> tuple[TextCache, Ca
     return cache_texts(base.tokenizers, base.encoders, examples, settings, seed=3), settings
 
 
+def ends(row: list[int]) -> list[tuple[int, int]]:
+    """Where chunks begin and end, by walking on token by token."""
+    found, start = [], 0
+    for i in range(len(row)):
+        if i - start == 75:
+            near = [k for k in range(i - 20, i) if row[k] == COMMA]
+            end = near[-1] + 1 if near and row[i] != COMMA else i
+            found.append((start, end))
+            start = end
+    return [*found, (start, len(row))]
+
+
 @torch.no_grad()
 def one_by_one(base: Base, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each caption's chunks of 75 tokens encoded one at a time, as texts of their own; filled up
+    """Each caption's chunks of tokens encoded one at a time, as texts of their own; filled up
     with what an empty text gives.
     """
     pairs = list(zip(base.tokenizers, base.encoders, strict=True))
@@ -102,10 +153,10 @@ def one_by_one(base: Base, captions: list[str]) -> tuple[torch.Tensor, torch.Ten
     def chunks(caption: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
         rows = [t(caption, add_special_tokens=False, verbose=False).input_ids for t, _ in pairs]
         made = []
-        for start in range(0, max(1, len(rows[0])), 75):
+        for start, end in ends(rows[0]):
             hidden = []
             for (tokenizer, encoder), row in zip(pairs, rows, strict=True):
-                ids = [tokenizer.bos_token_id, *row[start : start + 75], tokenizer.eos_token_id]
+                ids = [tokenizer.bos_token_id, *row[start:end], tokenizer.eos_token_id]
                 ids += [tokenizer.pad_token_id] * (77 - len(ids))
                 output = encoder(torch.tensor([ids]), output_hidden_states=True)
                 hidden.append(output.hidden_states[-2][0])

@@ -51,3 +51,10 @@ class TrainingSettings(  # a dataclass lists the fields of its last parent first
                 "training: save_diffusers is on, but diffusers' names have no place for a DoRA. "
                 "Turn save_diffusers or dora off."
             )
+        if self.schedule_free and (self.ema or self.max_norm):
+            name = "ema" if self.ema else "max_norm"
+            raise SettingsError(
+                f"training: {name} is on, but {self.optimizer} saves a running average of its own, "
+                f"which {name} {'would replace' if self.ema else 'does not reach'}. Set {name} to "
+                "0, or choose another optimizer."
+            )

@@ -55,6 +55,20 @@ class AdapterSettings(SubjectSettings):
     text_alpha: float = setting(
         0.0, "Alpha in the text encoders; 0 takes alpha", low=0, high=1024, advanced=True
     )
+    text_2_rank: int = setting(
+        0,
+        "Rank in the second text encoder alone (bigG); 0 is as in the first",
+        low=0,
+        high=256,
+        advanced=True,
+    )
+    text_2_alpha: float = setting(
+        0.0,
+        "Alpha in the second text encoder alone (bigG); 0 is as in the first",
+        low=0,
+        high=1024,
+        advanced=True,
+    )
     text_encoder_share: float = setting(
         1.0,
         "Share of all steps after which the text encoders stop learning",
@@ -124,4 +138,10 @@ class AdapterSettings(SubjectSettings):
             raise SettingsError(
                 "training: unet_lr, text_encoder_lr and text_encoder_2_lr are all 0, so there is "
                 "nothing to train. Set at least one above 0."
+            )
+        if not self.unet_lr and self.text_encoder_share < 1:
+            raise SettingsError(
+                f"training: text_encoder_share is {self.text_encoder_share:g}, but unet_lr is 0, "
+                "so nothing is left to train after that share of the steps. Set "
+                "text_encoder_share to 1, or unet_lr above 0."
             )

@@ -31,6 +31,7 @@ LORA_PRECISIONS = ("fp32", "bf16")
 # The second moment forgets sooner than Adam's default: runs here have hundreds of steps, not
 # millions.
 _ADAM = {"betas": (0.9, 0.99)}
+_LION = {"betas": (0.95, 0.98)}  # what its authors advise where it is unstable (Chen et al. 2023)
 
 # What each optimiser is given where `optimizer_arguments` does not say otherwise; all else is its
 # library's default. Adafactor's own rates would contradict the learning rates and the schedule.
@@ -42,8 +43,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ProdigyPlusScheduleFree": {},
     "DAdaptAdam": _ADAM | {"weight_decouple": True},
     "DAdaptLion": {"weight_decouple": True},
-    "Lion": {},
-    "Lion8bit": {},
+    "Lion": _LION,
+    "Lion8bit": _LION,
     "Adafactor": {"scale_parameter": False, "relative_step": False, "warmup_init": False},
     "CAME": {},
     "SGD": {"momentum": 0.9, "nesterov": True},
@@ -56,11 +57,15 @@ def _advice(unet: float, text: float, schedule: str, decay: float, **more: Any) 
     return rates | {"schedule": schedule, "weight_decay": decay} | more
 
 
-# Learning rates stand to AdamW's as they do on the embedded base after 140 steps, where Lion at a
-# third, CAME at a tenth (its steps are several times as long: it corrects no bias) and Adafactor
-# at the same came to AdamW's loss. By likeness after 448 steps Adafactor is near AdamW, 0.79 beside
-# 0.86, but Lion and CAME are not, 0.61 and 0.62: python scripts/effects.py FOLDER optimizers. Those
-# that find their own rate start at a tiny one, which the rounding of bf16 would drown.
+# Learning rates stand to AdamW's as they do on the embedded base, where likeness after 448 steps is
+# 0.86 with AdamW, 0.79 with Adafactor at the same, 0.80 with Lion at a sixth and with CAME at a
+# twentieth (its steps are several times as long: it corrects no bias), 0.83 with Prodigy:
+# docs/effects.md. Those that find their own rate start at a tiny one, which the rounding of bf16
+# would drown.
+#
+# Of the DAdapt family there are two: on a toy LoRA with noisy gradients AdaGrad's found no rate in
+# 450 steps and Adan's one that blew up; SGD's learnt, but it sets weights by their distance from
+# the start, which undoes max_norm and decoupled weight decay.
 RECOMMENDED: dict[str, dict[str, Any]] = {
     "AdamW8bit": _advice(3e-4, 6e-5, "cosine", 0.01),
     "AdamW": _advice(3e-4, 6e-5, "cosine", 0.01),
@@ -68,10 +73,10 @@ RECOMMENDED: dict[str, dict[str, Any]] = {
     "ProdigyPlusScheduleFree": _advice(1.0, 0.5, "constant", 0.0, lora_precision="fp32"),
     "DAdaptAdam": _advice(1.0, 0.5, "cosine", 0.01, lora_precision="fp32"),
     "DAdaptLion": _advice(1.0, 0.5, "cosine", 0.01, lora_precision="fp32"),
-    "Lion": _advice(1e-4, 2e-5, "cosine", 0.05),
-    "Lion8bit": _advice(1e-4, 2e-5, "cosine", 0.05),
+    "Lion": _advice(5e-5, 1e-5, "cosine", 0.05),
+    "Lion8bit": _advice(5e-5, 1e-5, "cosine", 0.05),
     "Adafactor": _advice(3e-4, 6e-5, "cosine", 0.01),
-    "CAME": _advice(3e-5, 6e-6, "cosine", 0.04),
+    "CAME": _advice(1.5e-5, 3e-6, "cosine", 0.04),
     "SGD": _advice(1.0, 0.2, "cosine", 0.0),
     "AdamWScheduleFree": _advice(6e-4, 1.2e-4, "constant", 0.01),
 }
@@ -205,6 +210,13 @@ class OptimizerSettings(SubjectSettings):
         choices=LORA_PRECISIONS,
         advanced=True,
     )
+
+    @property
+    def schedule_free(self) -> bool:
+        """Whether the optimiser learns a running average of its own, in the place of a schedule."""
+        if self.optimizer == "ProdigyPlusScheduleFree":
+            return bool(parse_arguments(self.optimizer_arguments).get("use_schedulefree", True))
+        return self.optimizer == "AdamWScheduleFree"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from ..config.optimizer import departures, parse_arguments, recommended
 from .making import check_arguments, make_optimizer
 from .memory import load_state, state_tensors
-from .schedule import rate_factor, uses_schedule
+from .schedule import rate_factor
 from .stepping import effective_rate, eval_mode, round_randomly, step
 
 __all__ = [
@@ -19,5 +19,4 @@ __all__ = [
     "round_randomly",
     "state_tensors",
     "step",
-    "uses_schedule",
 ]

@@ -48,6 +48,7 @@ RESERVED = {
     "fused",
     "capturable",
     "differentiable",
+    "fused_back_pass",  # its step would move nothing, and wait for hooks on the backward pass
     "args",
 }
 
@@ -101,8 +102,9 @@ def _eight_bit(name: str, device: str) -> tuple[type[Optimizer], str]:
         )
 
 
-def check_arguments(settings: OptimizerSettings, device: str = "cpu") -> None:
-    """Tries the optimiser with its arguments, on two numbers; needs nothing loaded.
+def check_arguments(settings: OptimizerSettings, device: str) -> None:
+    """Tries the optimiser that `device` has, with its arguments, on a few numbers; needs nothing
+    loaded.
 
     Raises SettingsError naming the argument that is unknown or has a value it does not take, and
     TrainingError if the optimiser's package is not installed.
@@ -115,8 +117,8 @@ def check_arguments(settings: OptimizerSettings, device: str = "cpu") -> None:
         if problem:
             written = " ".join(f"{name}={value}" for name, value in some.items())
             raise SettingsError(
-                f"optimizer_arguments: {settings.optimizer} refuses {written} ({problem}). Correct "
-                "or remove it."
+                f"optimizer_arguments: {_name(settings, cls)} refuses {written} ({problem}). "
+                "Correct or remove it."
             )
 
 
@@ -130,10 +132,17 @@ def _given(settings: OptimizerSettings, cls: type[Optimizer]) -> dict[str, Any]:
         known = name if name in takes else ALIASES.get(name, name)
         if known not in takes:
             raise SettingsError(
-                f"optimizer_arguments: {settings.optimizer} takes no '{name}'{nearest(name, takes)}"
+                f"optimizer_arguments: {_name(settings, cls)} takes no '{name}'"
+                f"{nearest(name, takes)}"
             )
         given[known] = value
     return given
+
+
+def _name(settings: OptimizerSettings, cls: type[Optimizer]) -> str:
+    """The optimiser's name, or that of the twin in its place."""
+    twin = TWINS.get(settings.optimizer, "")
+    return twin if cls.__name__ == twin else settings.optimizer
 
 
 def _parameters(cls: type[Optimizer]) -> list[str]:

@@ -10,21 +10,12 @@ from __future__ import annotations
 import math
 
 from ..config import OptimizerSettings
-from ..config.optimizer import SCHEDULES, parse_arguments
+from ..config.optimizer import SCHEDULES
 
 # REX as the SDXL trainers know it (OneTrainer and kohya's plug-ins): nearly straight, steep at its
 # end. Chen et al. 2021 have 0.5.
 REX_DEPTH = 0.9
 REX_PEAK = 0.9  # of the last cycle's
-
-
-def uses_schedule(settings: OptimizerSettings) -> bool:
-    """Whether the optimiser wants its rate lowered; the schedule-free ones average their weights
-    instead.
-    """
-    if settings.optimizer == "ProdigyPlusScheduleFree":
-        return parse_arguments(settings.optimizer_arguments).get("use_schedulefree") is False
-    return settings.optimizer != "AdamWScheduleFree"
 
 
 def rate_factor(step: int, steps: int, settings: OptimizerSettings) -> float:
@@ -36,7 +27,7 @@ def rate_factor(step: int, steps: int, settings: OptimizerSettings) -> float:
     if step < rising:
         return (step + 1) / rising
     done, length = step - rising, max(1, steps - rising)
-    return falling(done, length, settings) if uses_schedule(settings) else 1.0
+    return 1.0 if settings.schedule_free else falling(done, length, settings)
 
 
 def falling(done: int, length: int, settings: OptimizerSettings) -> float:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import bitsandbytes
 import pytest
 import torch
 
-from lorakit.errors import SettingsError, TrainingError
+from lorakit.errors import DatasetError, SettingsError, TrainingError
+from lorakit.project import find
 from lorakit.settings import specs
-from lorakit.training import optim
-from lorakit.training.config import OptimizerSettings, TrainingSettings
+from lorakit.training import optim, run
+from lorakit.training.config import OptimizerSettings, PreviewSettings, TrainingSettings
 from lorakit.training.config.optimizer import ARGUMENTS, OPTIMIZERS, RECOMMENDED
-from lorakit.training.optim import check_arguments, departures, parse_arguments, recommended
+from lorakit.training.optim import (
+    check_arguments,
+    departures,
+    making,
+    parse_arguments,
+    recommended,
+)
 from lorakit.training.optim.making import optimizer_class
 
 from .toy import learner, settings_for, weights
@@ -75,6 +83,11 @@ def test_what_is_no_argument_is_refused_as_soon_as_it_is_typed(text: str, compla
         ("Adafactor", "clip=1", "Adafactor takes no 'clip'"),
         ("SGD", "d_coef=2", "SGD takes no 'd_coef' (there are: momentum, dampening, nesterov)."),
         ("AdamW", "fused=false", "AdamW takes no 'fused'"),
+        (  # it trained nothing, without a word
+            "ProdigyPlusScheduleFree",
+            "fused_back_pass=true",
+            "ProdigyPlusScheduleFree takes no 'fused_back_pass'",
+        ),
         (
             "Lion",
             "lr=1e-4",
@@ -98,7 +111,7 @@ def test_what_an_optimiser_does_not_take_is_refused_before_anything_is_loaded(
 ) -> None:
     settings = OptimizerSettings(optimizer=optimizer, optimizer_arguments=text)
     with pytest.raises(SettingsError) as refusal:
-        check_arguments(settings)
+        check_arguments(settings, "cpu")
     assert str(refusal.value).startswith("optimizer_arguments: ")
     assert complaint in str(refusal.value)
     with pytest.raises(SettingsError):
@@ -107,7 +120,7 @@ def test_what_an_optimiser_does_not_take_is_refused_before_anything_is_loaded(
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_no_arguments_are_always_right(optimizer: str) -> None:
-    check_arguments(OptimizerSettings(optimizer=optimizer))
+    check_arguments(OptimizerSettings(optimizer=optimizer), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +148,37 @@ def test_arguments_reach_the_optimiser(
 ) -> None:
     made = learner(weights(), settings_for(optimizer, optimizer_arguments=text))
     assert [group[option] for group in made.param_groups] == [value, value]
+
+
+PAGED = OptimizerSettings(
+    optimizer="AdamW8bit", optimizer_arguments="is_paged=true min_8bit_size=8192"
+)
+
+
+def test_a_run_on_a_gpu_takes_the_arguments_that_only_bitsandbytes_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not what is wrong with a project without pictures."""
+    monkeypatch.setattr(run, "choose_device", lambda *_: ("cuda", torch.float16, "a GPU"))
+    monkeypatch.setattr(making, "_problem", lambda *_: "")  # there is no GPU to try them on
+    settings = TrainingSettings(
+        optimizer="AdamW8bit", optimizer_arguments=PAGED.optimizer_arguments
+    )
+    with pytest.raises(DatasetError):
+        next(run.train_project(find(str(tmp_path)).create(), settings, PreviewSettings()))
+
+
+def test_bitsandbytes_itself_takes_its_arguments() -> None:
+    assert making._given(PAGED, bitsandbytes.optim.AdamW8bit) == {
+        "is_paged": True,
+        "min_8bit_size": 8192,
+    }
+    assert making._problem(bitsandbytes.optim.AdamW8bit, {"min_8bit_size": 8192}, "cpu") == ""
+
+
+def test_without_a_gpu_they_are_refused_in_the_twins_name() -> None:
+    with pytest.raises(SettingsError, match=": AdamW takes no 'is_paged'"):
+        check_arguments(PAGED, "cpu")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -195,7 +239,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(TrainingError, match=f"needs the package {package}.*pip install {package}"):
-        check_arguments(OptimizerSettings(optimizer=optimizer))
+        check_arguments(OptimizerSettings(optimizer=optimizer), "cpu")
 
 
 def test_optimisers_of_torch_alone_need_no_other_package(monkeypatch: pytest.MonkeyPatch) -> None:

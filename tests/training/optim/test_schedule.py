@@ -12,7 +12,7 @@ from diffusers import optimization as diffusers
 
 from lorakit.training.config import OptimizerSettings
 from lorakit.training.config.optimizer import OPTIMIZERS, SCHEDULES
-from lorakit.training.optim import rate_factor, uses_schedule
+from lorakit.training.optim import rate_factor
 
 LENGTHS = [(200, 0.1, 3), (451, 0.05, 3), (1000, 0.0, 7), (30, 0.5, 4), (7, 0.0, 3), (1, 0.0, 1)]
 
@@ -115,16 +115,17 @@ def test_cycles_and_power_change_the_course_they_are_for() -> None:
 
 
 def test_only_the_schedule_free_optimisers_hold_their_rate() -> None:
-    free = {name for name in OPTIMIZERS if not uses_schedule(OptimizerSettings(optimizer=name))}
+    free = {name for name in OPTIMIZERS if OptimizerSettings(optimizer=name).schedule_free}
     assert free == {"AdamWScheduleFree", "ProdigyPlusScheduleFree"}
     assert course(50, optimizer="AdamWScheduleFree", schedule="cosine", warmup=0)[-1] == 1
 
 
-def test_prodigy_plus_told_not_to_be_schedule_free_follows_the_schedule() -> None:
+@pytest.mark.parametrize("no", ["false", "0", "False"])
+def test_prodigy_plus_told_not_to_be_schedule_free_follows_the_schedule(no: str) -> None:
     factors = course(
         50,
         optimizer="ProdigyPlusScheduleFree",
-        optimizer_arguments="use_schedulefree=false",
+        optimizer_arguments=f"use_schedulefree={no}",
         schedule="cosine",
     )
     assert factors[-1] < 0.01
