@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import LoraFileError, TrainingError
-from .config import AdapterSettings, TrainingSettings
+from .config import TrainingSettings
 from .config.optimizer import departures
 from .foreign import role
 from .inspect import kind
@@ -37,7 +37,7 @@ def remarks(settings: TrainingSettings) -> Iterator[str]:
         yield advice
 
 
-def continued(settings: AdapterSettings) -> str:
+def continued(settings: TrainingSettings) -> str:
     """What the LoRA file that is gone on from brings with it. Raises LorakitError if it is none."""
     path = Path(settings.continue_from).expanduser()
     if not path.is_file():
@@ -52,6 +52,11 @@ def continued(settings: AdapterSettings) -> str:
         raise LoraFileError(
             f"training: continue_from is {path}, which is not a LoRA file that can be gone on "
             "from. Give one of a LoRA, LoCon or DoRA."
+        )
+    if what == "DoRA" and settings.save_diffusers:
+        raise LoraFileError(
+            f"training: save_diffusers is on, but continue_from ({path}) is a DoRA, for which "
+            "diffusers' names have no place. Turn save_diffusers off or go on from another file."
         )
     ranks = sorted({shape[0] for shape in downs})
     shown = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"

@@ -58,9 +58,9 @@ class Identity:
 
     def differences(self, other: Identity) -> list[str]:
         """What changed from `other` (earlier) to this one, as phrases."""
-        found = []
+        found, plain = [], to_mapping(TrainingSettings())  # what the other did not know of yet
         for name in sorted(set(self.settings) | set(other.settings)):
-            old, new = other.settings.get(name), self.settings.get(name)
+            old, new = (each.settings.get(name, plain.get(name)) for each in (other, self))
             if old != new:
                 found.append(f"{name} was {old!r} and is {new!r}")
         before, now = other.pictures, self.pictures

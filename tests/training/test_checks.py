@@ -52,6 +52,11 @@ def test_what_the_settings_bring_with_them_is_said_before_the_base_is_loaded(
         ({"continue_from": "no.safetensors"}, {}, "continue_from is no.safetensors, and there is"),
         ({"continue_from": "junk.safetensors"}, {}, "junk.safetensors is not a safetensors file"),
         ({"continue_from": "vae.safetensors"}, {}, "is vae.safetensors, which is not a LoRA file"),
+        (
+            {"continue_from": "dora.safetensors", "save_diffusers": True},
+            {},
+            r"continue_from \(dora.safetensors\) is a DoRA, for which diffusers' names have no",
+        ),
         ({"wandb": "characters"}, {}, "wandb is 'characters', but the package is missing"),
         ({"tensorboard": True}, {}, "tensorboard is on, but the package is missing"),
         ({}, {"prompts_file": "no.txt"}, "prompts_file no.txt cannot be read"),
@@ -72,6 +77,8 @@ def test_what_would_end_a_run_later_is_said_before_the_base_is_loaded(
     monkeypatch.chdir(tmp_path)
     Path("junk.safetensors").write_bytes(b"<html>")
     save_file({"decoder.conv_in.weight": torch.zeros(2)}, "vae.safetensors")
+    dora = random_lora(0) | {"lora_unet_x.dora_scale": torch.zeros(2)}
+    save_file(dora, "dora.safetensors")
     with pytest.raises(LorakitError, match=message):
         list(
             run.train_project(

@@ -46,6 +46,18 @@ def stored(who: Identity = SAME, step: int = 30) -> Stored:
             True,
             "Going on from step 30 of 100, though unet_lr was 0.001 and is 0.002.",
         ),
+        (  # a state of an earlier release, which had one setting less
+            replace(SAME, settings=SAME.settings | {"text_2_rank": 0}),
+            "auto",
+            True,
+            "Going on from step 30 of 100.",
+        ),
+        (
+            replace(SAME, settings=SAME.settings | {"text_2_rank": 4}),
+            "auto",
+            False,
+            "text_2_rank was 0 and is 4",
+        ),
         (
             replace(SAME, pictures={"a.png": "1", "b.png": "9", "c.png": "3"}),
             "auto",
