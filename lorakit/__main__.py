@@ -269,15 +269,23 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _confirmed(here: project.Project, chosen: Any) -> Any:
-    """The settings; a person at a terminal is asked whether a very long run is meant."""
+    """The settings; a person at a terminal is asked, once for all processes, whether a very long
+    run is meant.
+    """
+    from .training import parallel
     from .training.examples import plan_project
 
     steps = plan_project(here, chosen).steps
-    if steps > chosen.most_steps and sys.stdin.isatty():
-        print(f"This plan has {steps:,} steps; about 450 are right for most characters.")
-        if input("Train all of them? [y/N] ").strip().lower() in ("y", "yes"):
-            return replace(chosen, most_steps=steps)
-    return chosen
+    if steps <= chosen.most_steps:
+        return chosen
+    world = parallel.join()
+    meant = world.main and sys.stdin.isatty() and _asked(steps)
+    return replace(chosen, most_steps=steps) if parallel.anywhere(meant, world) else chosen
+
+
+def _asked(steps: int) -> bool:
+    print(f"This plan has {steps:,} steps; about 450 are right for most characters.")
+    return input("Train all of them? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _told(event: Any, progress: TerminalProgress) -> dict[str, Any]:
@@ -289,8 +297,8 @@ def _told(event: Any, progress: TerminalProgress) -> dict[str, Any]:
     elif isinstance(event, run.Note):
         print(event.text, file=sys.stderr)
     elif isinstance(event, run.StepDone):
-        shown = f"Training, loss {event.loss:.3f}" if sys.stderr.isatty() else "Training"
-        progress(shown, event.step, event.steps)
+        values = f", loss {event.loss:.3f}, gradient {event.gradient:.2g}"
+        progress(f"Training{values if sys.stderr.isatty() else ''}", event.step, event.steps)
     elif isinstance(event, run.Validated):
         print(f"\nValidation loss after epoch {event.epoch}: {event.loss:.4f}", file=sys.stderr)
         return {"validation": event.loss}

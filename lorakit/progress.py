@@ -39,16 +39,17 @@ def duration(seconds: float) -> str:
 
 class TerminalProgress:
     """A line that rewrites itself, with a time left; on a pipe, one line at the start and end of
-    each job.
+    each job. What stands behind a comma is how the job is doing: it may change all the time.
     """
 
     def __init__(self) -> None:
-        self.what, self.started, self.shown = "", 0.0, 0.0
+        self.what, self.job, self.started, self.shown = "", "", 0.0, 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if what != self.what:
-            self.what, self.started, self.shown = what, now, 0.0
+        self.what, job = what, what.partition(",")[0]
+        if job != self.job:
+            self.job, self.started, self.shown = job, now, 0.0
         finished = total > 0 and done >= total
         if sys.stderr.isatty():
             if finished or now - self.shown > 0.1:

@@ -78,14 +78,11 @@ def prediction() -> list[Sequence[Any]]:
     velocity = FOLDER / "v_base"
     if not (velocity / "model_index.json").exists():
         sys.exit(f"Make the v-prediction base first: python scripts/v_base.py {velocity}")
-    rows: list[Sequence[Any]] = [("base predicts", "likeness before", "after")]
-    for name, base in (("noise", "demo"), ("v", str(velocity))):
-        found = run(
-            "optimizer-AdamW" if base == "demo" else "prediction-v",
-            optimizer="AdamW",
-            base_model=base,
-        )
-        rows.append((name, found["before"], found["likeness"]))
+    rows: list[Sequence[Any]] = [("base predicts", "seed", "likeness before", "after")]
+    for label, base in (("noise", "demo"), ("v", str(velocity))):
+        for seed in (1, 2):
+            found = run(f"prediction-{label}-{seed}", base_model=base, seed=seed)
+            rows.append((label, seed, found["before"], found["likeness"]))
     return rows
 
 
@@ -284,7 +281,7 @@ def trained(name: str, home: Project, leak: bool, changes: dict[str, Any]) -> Nu
     shutil.copytree(home.dataset, work.dataset, dirs_exist_ok=True)
     shutil.copy(home.settings_file, work.settings_file)
     tagging = work.load(TaggingSettings)
-    settings = replace(work.load(TrainingSettings), seed=1, **changes)
+    settings = replace(work.load(TrainingSettings), **{"seed": 1, **changes})
     work.save(settings)
     preview = replace(PREVIEW, prompts=OTHERS * 4 if leak else (), seed=1100)
     progress, drawn, paces = TerminalProgress(), [], []

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorakit.__main__ import main
+from lorakit.__main__ import _confirmed, _told, main
 from lorakit.demo.sample import good_picture
 from lorakit.project import find
 from lorakit.tagging.captions import TaggingSettings
+from lorakit.training import parallel
+from lorakit.training.config import TrainingSettings
+from lorakit.training.loop import StepDone
 
 COMMANDS = ("demo", "init", "tag", "plan", "train", "preview", "inspect")
 QUICK = [
@@ -185,6 +188,53 @@ def test_a_wrong_base_model(
     assert "is not a safetensors file" in fails(
         capsys, "train", "astrid", "--set", f"base_model={page}"
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "terminal", "sentence"),
+    [
+        ("y", True, "There is no base model at"),  # that far it came
+        ("", True, "has 30 steps, more than most_steps (20)"),
+        ("y", False, "has 30 steps, more than most_steps (20)"),
+    ],
+)
+def test_a_very_long_run_is_started_only_by_someone_who_says_so(
+    dataset: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    terminal: bool,
+    sentence: str,
+) -> None:
+    captioned(dataset)
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: terminal)
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or answer)
+    changes = ["epochs=30", "most_steps=20", "base_model=/no/such/model.safetensors"]
+    assert sentence in fails(capsys, "train", "astrid", "--set", *QUICK, *changes)
+    assert asked == (["Train all of them? [y/N] "] if terminal else [])
+
+
+def test_only_the_first_of_several_processes_asks_and_all_hear_the_answer(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioned(dataset)
+    here = find("astrid")
+    chosen = TrainingSettings(repeats=1, epochs=30, batch_size=4, most_steps=20)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("the second process asked"))
+    monkeypatch.setattr(parallel, "join", lambda: parallel.World(rank=1, count=2))
+    for first_said in (True, False):
+        monkeypatch.setattr(parallel, "anywhere", lambda mine, _: mine or first_said)  # noqa: B023
+        assert _confirmed(here, chosen).most_steps == (30 if first_said else 20)
+
+
+def test_the_terminal_shows_loss_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int, int]] = []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    event = StepDone(3, 8, 1, loss=0.125, lr=1e-4, gradient=0.0321, seconds=1.0)
+    _told(event, lambda *words: shown.append(words))
+    assert shown == [("Training, loss 0.125, gradient 0.032", 3, 8)]
 
 
 def test_a_full_disk_while_saving(

@@ -20,7 +20,6 @@ from .preview import (
     draw,
     encode_prompts,
     parameters,
-    prompts,
     save_picture,
 )
 
@@ -78,15 +77,21 @@ class Artist:
 
     def first(self) -> Iterator[Previews]:
         """The previews before training: those a run that was cut off has drawn already, if they are
-        still all there.
+        still all there and were drawn from the same prompts in the same way; else they are drawn.
         """
-        paths = [self._path("epoch-000", number) for number in range(len(self.wanted))]
-        if paths and all(path.exists() for path in paths):
-            pictures = []
-            for path in paths:
-                with Image.open(path) as image:
-                    pictures.append(image.convert("RGB"))
+        pictures = []
+        for number, prompt in enumerate(self.wanted):
+            path = self._path("epoch-000", number)
+            if not path.exists():
+                break
+            with Image.open(path) as image:
+                if image.info.get("parameters") != parameters(prompt, self.settings, self.size):
+                    break
+                pictures.append(image.convert("RGB"))
+        if len(pictures) == len(self.wanted):
             yield self._scored(0, 0, pictures)
+        else:
+            yield from self.draw(0, 0, "epoch-000")
 
     def _path(self, name: str, number: int) -> Path:
         return self.folder / f"{name}-{number:02d}.png"
@@ -107,13 +112,12 @@ def make_artist(
     training: TrainingSettings,
     preview: PreviewSettings,
     activation_tag: str,
-    captions: Sequence[str],
+    wanted: list[Prompt],
     progress: Progress,
     score: Score | None,
 ) -> Artist:
-    """The artist of a run. Raises SettingsError for a prompts file that cannot be read."""
+    """The artist of a run."""
     size = (preview.width or training.resolution, preview.height or training.resolution)
-    wanted = prompts(preview, activation_tag, captions)
     folder = project.output / "previews"
     return Artist(folder, base, preview, size, wanted, activation_tag, progress, score)
 

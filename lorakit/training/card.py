@@ -99,7 +99,13 @@ def read_card(project: Project, repo: str = "") -> Card:
         prediction=details.get("modelspec.prediction_type", ""),
         settings=settings | _without_paths(settings) | {"base_model": shown},
         numbers=numbers(known),
-        previews=tuple(previews(project.output, [tag] * preview.count + list(preview.prompts))),
+        previews=tuple(
+            previews(
+                project.output,
+                [tag] * preview.count + list(preview.prompts),
+                _number(details, "ss_training_started_at"),
+            )
+        ),
         repo=repo,
     )
 
@@ -156,11 +162,16 @@ def _likeness(details: Mapping[str, str]) -> str:
     return f"{value:.2f} ({means})" if value else ""
 
 
-def previews(output: Path, prompts: Sequence[str]) -> list[Preview]:
+def previews(output: Path, prompts: Sequence[str], since: float = 0.0) -> list[Preview]:
     """The last pictures drawn while training, `previews/epoch-010-00.png` and so on, each with its
-    prompt: what the file itself says, else the one of its number.
+    prompt: what the file itself says, else the one of its number. Those from before `since`, in
+    seconds since 1970, are of an earlier run.
     """
-    found = [(match, path) for path, match in _matches(output / "previews") if int(match[2])]
+    found = [
+        (match, path)
+        for path, match in _matches(output / "previews")
+        if int(match[2]) and path.stat().st_mtime >= since
+    ]
     if not found:
         return []
     kind, last = max(((m[1] == "epoch", int(m[2])) for m, _ in found))

@@ -153,9 +153,10 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _civitai(card: Card) -> str:
-    """What its upload form asks for."""
+    """What its upload form asks for; it has a type of its own for LoCon and DoRA."""
+    kind = card.numbers.get("Kind", "")
     rows = {
-        "Type": "LoRA" if card.numbers.get("Kind") != "LoCon" else "LoCon",
+        "Type": kind if kind in ("LoCon", "DoRA") else "LoRA",
         "Base model": plain(card.base_model),
         "Trigger words": ", ".join(code(w) for w in (card.activation_tag, *card.base_tags) if w),
         "Training parameters": plain(

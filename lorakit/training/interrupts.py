@@ -9,13 +9,14 @@ from types import FrameType, TracebackType
 
 class Interrupts:
     """While the context lasts, an interrupt is only noted; `check` raises it. A second one is
-    raised at once.
+    raised at once, unless `patient`: a launcher of several processes sends on to them what they
+    have heard from the terminal themselves.
 
     Outside the main thread, where Python lets nobody listen, interrupts are raised as ever.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self.patient = False, patient
 
     def __enter__(self) -> Interrupts:
         self.listens = threading.current_thread() is threading.main_thread()
@@ -33,7 +34,7 @@ class Interrupts:
             signal.signal(signal.SIGINT, self.before)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and not self.patient:
             raise KeyboardInterrupt
         self.asked = True
 

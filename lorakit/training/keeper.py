@@ -8,12 +8,14 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..errors import BaseModelError
+from ..files import free_name
 from . import adapter, export, metadata, state
 from .artist import Previews
 from .learning import Learning, Modules
 from .provenance import Moment, Provenance, cover
+from .tensorfile import TensorFile
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def clock() -> float:
 @dataclass
 class Keeper:
     """What is saved of a run, and where. `kept` are the numbered files of this run, oldest
-    first.
+    first; `run_id` is its name for Weights & Biases.
     """
 
     output: Path
@@ -45,10 +47,16 @@ class Keeper:
     parts: Modules  # of the base, adapter or not
     identity: state.Identity
     kept: list[str]
+    run_id: str = ""
 
     @property
     def state_file(self) -> Path:
         return state_path(self.output, self.name)
+
+    @property
+    def precision(self) -> str:
+        """Number format of the base, like 'bfloat16'."""
+        return str(self.origin.precision).removeprefix("torch.")
 
     def save_epoch(self, epoch: int) -> Saved:
         """`name-000001.safetensors`."""
@@ -67,10 +75,28 @@ class Keeper:
             self._save(f"{self.name}-diffusers", epoch, previews, diffusers=True)
         return saved
 
-    def save_state(self, notes: dict[str, Any] | None = None) -> None:
+    def make_room(self) -> list[Path]:
+        """Gives LoRA files of an earlier run that the final ones would be written over other names;
+        returns these.
+        """
+        renamed = []
+        for path in (self._path(self.name), self._path(f"{self.name}-diffusers")):
+            if path.exists() and started(path) != str(self.origin.started):
+                renamed.append(path.replace(free_name(path.with_stem(f"{path.stem}-old"))))
+        return renamed
+
+    def save_state(self) -> None:
         """What is needed to go on from here."""
-        mine = {"kept": self.kept, "started": self.origin.started, **(notes or {})}
-        state.save_state(self.state_file, self.learning, self.identity, mine)
+        notes = {
+            "kept": self.kept,
+            "started": self.origin.started,
+            "run_id": self.run_id,
+            "precision": self.precision,
+        }
+        state.save_state(self.state_file, self.learning, self.identity, notes)
+
+    def _path(self, name: str) -> Path:
+        return self.output / f"{name}.safetensors"
 
     def _numbered(self, name: str, epoch: int) -> Saved:
         saved = self._save(name, epoch)
@@ -91,7 +117,7 @@ class Keeper:
         details = metadata.metadata(self.origin, moment, tensors)
         if previews and previews.pictures:
             details |= cover(previews.pictures[0])
-        path = self.output / f"{name}.safetensors"
+        path = self._path(name)
         if diffusers:
             export.save_diffusers(path, tensors, details, self.parts)
         else:
@@ -102,6 +128,15 @@ class Keeper:
 def state_path(output: Path, name: str) -> Path:
     """Where the state of a run is; not a name that anyone takes for a LoRA file."""
     return output / "state" / f"{name}.safetensors"
+
+
+def started(path: Path) -> str:
+    """When the run began that a LoRA file is of, as the file says; '' if it does not."""
+    try:
+        with TensorFile(path) as file:
+            return file.metadata.get("ss_training_started_at", "")
+    except BaseModelError:
+        return ""
 
 
 def delete(path: Path) -> None:

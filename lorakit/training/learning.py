@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import SettingsError
 from . import adapter, optim
 from .base import Base
 from .config import AdapterSettings, TrainingSettings
@@ -53,17 +52,10 @@ def trained_parts(base: Base, settings: AdapterSettings) -> dict[str, torch.nn.M
 
 
 def begin(base: Base, settings: TrainingSettings, device: str) -> Learning:
-    """Optimiser and all for the LoRA that is already on `base`. Raises SettingsError if it could
-    not be saved as the settings want it, or for the optimiser's arguments.
+    """Optimiser and all for the LoRA that is already on `base`. Raises SettingsError for the
+    optimiser's arguments.
     """
     parts = trained_parts(base, settings)
-    dora = any(name.endswith("dora_scale") for name, _ in adapter.named_weights(parts))
-    if settings.save_diffusers and dora:
-        raise SettingsError(
-            f"training: save_diffusers is on, but continue_from ({settings.continue_from}) is a "
-            "DoRA, for which diffusers' names have no place. Turn save_diffusers off or go on from "
-            "another file."
-        )
     if settings.lora_precision == "bf16":
         for module in parts.values():
             for parameter in adapter.trainable(module):

@@ -85,6 +85,7 @@ def train(
         module.train()
     set_checkpointing(learning.parts, way.stages)
     since, ledger = learning.step, Ledger(plan.steps, learning.step)
+    patience = 0.0 if world.count > 1 else PATIENCE[device]  # clocks differ; all tell at one place
     made = partial(_batches, base, material, settings, world, device)
     for turn, group in ahead(made, turns(plan, settings.seed, since), workers=1, waiting=2):
         if group:
@@ -107,7 +108,7 @@ def train(
             learning.whole = True
             rate = optim.effective_rate(learning.optimizer)
             unread = ledger.enter(turn, loss, rate, gradient)
-            if turn.last or looks(turn.step) or unread >= PATIENCE[device]:
+            if turn.last or looks(turn.step) or unread >= patience:
                 yield from ledger.read(learning)
         if turn.last:
             yield EpochDone(turn.epoch, plan.epochs, turn.step)

@@ -75,6 +75,14 @@ def total(value: torch.Tensor, world: World) -> torch.Tensor:
     return value
 
 
+def anywhere(flag: bool, world: World) -> bool:
+    """Whether `flag` is set in any process; all of them must ask, and all get the same answer."""
+    if world.count == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return bool(total(torch.tensor(float(flag), device=device), world) > 0)
+
+
 @contextmanager
 def main_first(world: World) -> Iterator[None]:
     """The first process does what is inside, then all others at once."""

@@ -8,17 +8,19 @@ import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
+from uuid import uuid4
 
-from ..errors import TrainingError
 from ..files import write_text
 from ..progress import Progress, silent
 from ..project import Project
-from ..settings import to_mapping
 from . import adapter, optim, parallel, state
 from .artist import Artist, Previews, Score, make_artist
 from .base import ENCODERS, Base, open_base
+from .checks import check_length, remarks
 from .compiling import compile_blocks
 from .config import PreviewSettings, TrainingSettings
 from .device import choose_device
@@ -28,13 +30,15 @@ from .interrupts import Interrupts
 from .keeper import Keeper, clock, state_path
 from .learning import Learning, begin, trained_parts
 from .ledger import StepDone
-from .logs import Logs
+from .logs import Logs, check_logs, open_logs
 from .loop import EpochDone, Shrunk, train
 from .material import Material, gather, keeps_texts
 from .parallel import World
 from .plan import Plan
 from .planner import Ways, find_ways
+from .preview import prompts
 from .provenance import provenance
+from .state import Stored
 from .text import TextCache, cache_texts, longest
 from .validation import validation_loss
 
@@ -52,16 +56,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-
-def check_length(plan: Plan, settings: TrainingSettings) -> None:
-    """Raises TrainingError for a plan that is longer than anyone means."""
-    if plan.steps > settings.most_steps:
-        raise TrainingError(
-            f"This plan has {plan.steps:,} steps, more than most_steps ({settings.most_steps:,}). "
-            "About 450 are right for most characters: lower repeats or epochs, or raise most_steps "
-            "if you mean it."
-        )
 
 
 def train_project(
@@ -84,27 +78,21 @@ def train_project(
         progress, score = silent, None
     device, dtype, reason = choose_device(settings, world.rank)
     optim.check_arguments(settings, device)
+    check_logs(settings)
+    notes = list(remarks(settings))
     examples = read_examples(project, settings, activation_tag, progress)
     held = held_out([example.regularisation for example in examples], settings)
     learnt = [example for i, example in enumerate(examples) if i not in held]
     plan = plan_examples(learnt, settings)
     check_length(plan, settings)
+    wanted = prompts(preview, activation_tag, [example.caption for example in learnt])
     yield Planned(plan, device, dtype, reason)
+    yield from map(Note, notes)
     base = open_base(settings, dtype, device, progress)
-    for text in base.notes:
-        yield Note(text)
+    yield from map(Note, base.notes)
     in_order = learnt + [examples[i] for i in sorted(held)]
     run = Run(project, base, settings, plan, in_order, device, world)
-    artist = make_artist(
-        project,
-        base,
-        settings,
-        preview,
-        activation_tag,
-        [e.caption for e in learnt],
-        progress,
-        score,
-    )
+    artist = make_artist(project, base, settings, preview, activation_tag, wanted, progress, score)
     yield from run.prepare(activation_tag, artist, progress)
     yield from run.follow(artist)
 
@@ -126,7 +114,10 @@ class Run:
     learning: Learning = field(init=False)
     keeper: Keeper = field(init=False)
     ways: Ways = field(init=False)
-    resumed: bool = False
+    stored: Stored | None = None  # the state it goes on from, until it is restored
+    since: int = 0  # the step it goes on after; 0 for a new run
+    logs: Logs = field(default_factory=Logs)
+    spent: float = 0.0  # seconds in steps of this sitting
     drawn: Previews | None = None  # the last previews of this run
 
     @property
@@ -134,8 +125,8 @@ class Run:
         return range(len(self.plan.placements), len(self.examples))
 
     def prepare(self, activation_tag: str, artist: Artist, progress: Progress) -> Iterator[Note]:
-        """Captions, latents, adapter, optimiser; and the state to go on from, if there is one. Of
-        the base model only what is needed is in memory: encoders, then VAE, then U-Net.
+        """Captions, latents, adapter, optimiser; and finds the state to go on from, if there is
+        one. Of the base model only what is needed is in memory: encoders, then VAE, then U-Net.
         """
         texts = self._texts(artist, progress)
         with parallel.main_first(self.world):  # it makes the latents, the others read them
@@ -146,26 +137,28 @@ class Run:
         self.ways = find_ways(
             self.base, self.settings, self.plan, self.device, tokens, self.world.count
         )
-        way = self.ways.best()
-        yield Note(f"Memory: {self.ways.sentence(way)}.")
+        yield Note(f"Memory: {self.ways.sentence(self.ways.best())}.")
         self.base.fetch("unet", progress=progress)
         parts = trained_parts(self.base, self.settings)
         adapter.add_adapter(parts, self.settings, self.settings.seed)
         if self.settings.compile:
             compile_blocks(self.base.unet)
         self.learning = begin(self.base, self.settings, self.device)
+        yield from self._begin_or_go_on(activation_tag)
+
+    def _begin_or_go_on(self, activation_tag: str) -> Iterator[Note]:
+        """Reads the state of a run that was cut off, if this one goes on with it; names what will
+        be saved.
+        """
         who = state.identity(self.settings, self.examples, self.project.dataset)
         path = state_path(self.project.output, self.project.name)
         stored = state.read_state(path)
         decision = state.decide(stored, who, self.plan.steps, self.settings.resume)
-        if decision.sentence:
-            yield Note(decision.sentence)
-        notes = {}
         if stored and decision.go_on:
-            state.restore(self.learning, stored)
-            notes, self.resumed = stored.plain["notes"], True
-        elif stored and self.world.main:
+            self.stored, self.since = stored, stored.step
+        elif self.world.main:
             state.put_aside(path)
+        notes = self.stored.notes if self.stored else {}
         parallel.wait(self.world)
         learnt = self.examples[: len(self.plan.placements)]
         origin = provenance(
@@ -186,7 +179,10 @@ class Run:
             self.base.parts,
             who,
             notes.get("kept", []),
+            notes.get("run_id") or uuid4().hex[:8],
         )
+        changed = state.other_format(self.stored, self.keeper.precision) if self.stored else ""
+        yield from map(Note, filter(None, (decision.sentence, changed)))
 
     def _texts(self, artist: Artist, progress: Progress) -> TextCache | None:
         """What the encoders make of captions and prompts, where that can be kept; else they stay
@@ -210,20 +206,42 @@ class Run:
 
     def follow(self, artist: Artist) -> Iterator[RunEvent]:
         """Trains to the end, or until the user stops it; draws, validates and saves on the way."""
-        began, since, spent = time.monotonic(), self.learning.step, 0.0
-        yield from self._first(artist)
-        logs = (
-            Logs(
-                self.project.output,
-                self.project.name,
-                self.settings,
-                to_mapping(self.settings),
-                since,
-            )
-            if self.world.main
-            else None
-        )
-        stopped = False
+        began, stopped = time.monotonic(), False
+        if self.world.main:
+            output, name, mark = self.project.output, self.project.name, self.keeper.run_id
+            self.logs = open_logs(output, name, self.settings, self.since, mark)
+        with closing(self.logs):
+            yield from self._first(artist)
+            with Interrupts(patient=self.world.count > 1) as interrupts:
+                try:
+                    yield from self._steps(artist, interrupts)
+                except KeyboardInterrupt:
+                    stopped = True
+                    log.warning("Stopped at step %d; saving what is learnt.", self.learning.step)
+                yield from self._end(time.monotonic() - began, stopped)
+
+    def _first(self, artist: Artist) -> Iterator[RunEvent]:
+        """Previews and validation before the first step, which a run that goes on has had already.
+        Its state is not restored yet: pictures that are missing are drawn as they would have been.
+        """
+        if not self.world.main:
+            return
+        if self.since:
+            yield from artist.first()
+            return
+        events: Iterator[RunEvent] = chain(artist.draw(0, 0, "epoch-000"), self._validated(0))
+        for event in events:
+            self.logs.hear(event)
+            yield event
+
+    def _steps(self, artist: Artist, interrupts: Interrupts) -> Iterator[RunEvent]:
+        """The loop's events and what follows from them. Raises KeyboardInterrupt when an interrupt
+        was noted: in several processes only where all of them stand at the same place, or they
+        would wait for each other.
+        """
+        if self.stored:
+            state.restore(self.learning, self.stored)
+            self.stored = None  # as large as the LoRA and its optimiser
         events = train(
             self.base,
             self.plan,
@@ -235,22 +253,16 @@ class Run:
             self.ways,
             partial(self._looks, artist),
         )
-        with Interrupts() as interrupts:
-            try:
-                for event in events:
-                    if isinstance(event, StepDone):
-                        spent = event.seconds
-                    for each in self._handle(event, artist):
-                        write(logs, each)
-                        yield each
-                        interrupts.check()
-            except KeyboardInterrupt:
-                stopped = True
-                log.warning("Stopped at step %d; saving what is learnt so far.", self.learning.step)
-            finally:
-                if logs:
-                    logs.close()
-        yield from self._end(since, spent, time.monotonic() - began, stopped)
+        for event in events:
+            if isinstance(event, StepDone):
+                self.spent = event.seconds
+            for each in self._handle(event, artist):
+                self.logs.hear(each)
+                yield each
+                if self.world.count == 1:
+                    interrupts.check()
+            if parallel.anywhere(interrupts.asked, self.world):
+                raise KeyboardInterrupt
 
     def _looks(self, artist: Artist, step: int) -> bool:
         """Whether something is saved or drawn just after a step."""
@@ -258,22 +270,11 @@ class Run:
         every = (ours.save_every_steps, ours.state_every, artist.settings.every_steps)
         return any(number and step % number == 0 for number in every)
 
-    def _first(self, artist: Artist) -> Iterator[RunEvent]:
-        """Previews and validation before the first step, or those there were."""
-        if not self.world.main:
-            return
-        drawn = list(artist.first()) if self.resumed else []
-        yield from drawn or artist.draw(0, 0, "epoch-000")
-        if not self.resumed:
-            yield from self._validated(0)
-
     def _handle(self, event: StepDone | EpochDone | Shrunk, artist: Artist) -> Iterator[RunEvent]:
         """An event of the loop, and what follows from it: files, previews, validation, state."""
         if isinstance(event, Shrunk):
-            yield Note(
-                f"Memory ran out in step {event.step}; going on with "
-                f"{self.ways.sentence(event.way)}."
-            )
+            way = self.ways.sentence(event.way)
+            yield Note(f"Memory ran out in step {event.step}; going on with {way}.")
             return
         yield event
         if not self.world.main:
@@ -287,9 +288,10 @@ class Run:
                 yield from self._draw(artist, event.epoch, step, f"step-{step:06d}")
             if every.state_every and step % every.state_every == 0 and step < self.plan.steps:
                 self.keeper.save_state()
+                self.logs.flush()
             return
         last = event.epoch == event.epochs
-        if not last and event.epoch % every.save_every == 0:
+        if every.save_every and not last and event.epoch % every.save_every == 0:
             yield self.keeper.save_epoch(event.epoch)
         yield from self._validated(event.epoch)
         drawn = artist.settings.every and event.epoch % artist.settings.every == 0
@@ -309,41 +311,22 @@ class Run:
                 )
             yield Validated(epoch, self.learning.step, loss)
 
-    def _end(self, since: int, spent: float, seconds: float, stopped: bool) -> Iterator[RunEvent]:
+    def _end(self, seconds: float, stopped: bool) -> Iterator[RunEvent]:
         """The LoRA file, the state, and how fast it was."""
         step = self.learning.step
         if self.world.main:
+            for path in self.keeper.make_room():
+                yield Note(f"The LoRA file of an earlier run is kept as {path.name}.")
             epoch = step // self.plan.steps_per_epoch if stopped else self.plan.epochs
             saved = self.keeper.save_final(epoch, self.drawn)
             if self.learning.whole:
                 self.keeper.save_state()
             yield saved
-            if step > since:
-                keep_timing(self.project, spent / (step - since), self.device)
+            if step > self.since:
+                keep_timing(self.project, self.spent / (step - self.since), self.device)
         parallel.wait(self.world)
         file = self.project.output / f"{self.project.name}.safetensors"
         yield Finished(file, step, seconds, stopped)
-
-
-def write(logs: Logs | None, event: RunEvent) -> None:
-    """What the logs hear of an event."""
-    if logs is None:
-        return
-    if isinstance(event, StepDone):
-        logs.write(
-            step=event.step,
-            epoch=event.epoch,
-            loss=event.loss,
-            lr=event.lr,
-            gradient=event.gradient,
-            seconds=event.seconds,
-        )
-    elif isinstance(event, Validated):
-        logs.write(step=event.step, epoch=event.epoch, validation=event.loss)
-    elif isinstance(event, Previews) and event.likeness is not None:
-        logs.write(step=event.step, epoch=event.epoch, likeness=event.likeness)
-    elif isinstance(event, EpochDone):
-        logs.flush()
 
 
 def keep_timing(project: Project, seconds_per_step: float, device: str) -> None:

@@ -60,9 +60,9 @@ class Identity:
 
     def differences(self, other: Identity) -> list[str]:
         """What changed from `other` (earlier) to this one, as phrases."""
-        found = []
+        found, plain = [], to_mapping(TrainingSettings())  # what the other did not know of yet
         for name in sorted(set(self.settings) | set(other.settings)):
-            old, new = other.settings.get(name), self.settings.get(name)
+            old, new = (each.settings.get(name, plain.get(name)) for each in (other, self))
             if old != new:
                 found.append(f"{name} was {old!r} and is {new!r}")
         before, now = other.pictures, self.pictures
@@ -114,6 +114,11 @@ class Stored:
     @property
     def identity(self) -> Identity:
         return Identity(**self.plain["identity"])
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What whoever saved it has noted."""
+        return dict(self.plain["notes"])
 
 
 def save_state(path: Path, learning: Learning, who: Identity, notes: Mapping[str, Any]) -> None:
@@ -168,7 +173,8 @@ def restore(learning: Learning, stored: Stored) -> None:
     optim.load_state(learning.optimizer, part("optimizer/"), stored.plain["optimizer"])
     if learning.ema:
         learning.ema.load_state_dict(part("ema/"))
-    learning.scaler.load_state_dict(stored.plain["scaler"])
+    if stored.plain["scaler"]:  # empty from a base that was not in fp16: nothing was scaled
+        learning.scaler.load_state_dict(stored.plain["scaler"])
     learning.step = stored.step
     learning.first_losses = list(stored.plain["first_losses"])
     learning.last_losses = list(stored.plain["last_losses"])
@@ -194,8 +200,12 @@ def decide(stored: Stored | None, now: Identity, steps: int, resume: str) -> Dec
             False, f"A state at {at} is put aside, as resume is 'never': starting anew."
         )
     changes = now.differences(stored.identity)
-    if stored.step >= steps:  # that run was complete
-        return Decision(False, "")
+    if stored.step >= steps:
+        return Decision(
+            False,
+            f"The run before has come to step {stored.step}, and this plan ends at {steps}: "
+            "starting anew. Its LoRA file and its state are kept under other names.",
+        )
     if not changes:
         return Decision(True, f"Going on from {at}.")
     what = "; ".join(changes[:4]) + ("; ..." if len(changes) > 4 else "")
@@ -205,6 +215,17 @@ def decide(stored: Stored | None, now: Identity, steps: int, resume: str) -> Dec
         False,
         f"Starting anew instead of going on from {at}, because {what}. To go on all the same, set "
         "resume to 'always'; the old state is kept.",
+    )
+
+
+def other_format(stored: Stored, precision: str) -> str:
+    """The sentence for a run that goes on with its base in another number format, or ''."""
+    before = stored.notes.get("precision", precision)
+    if before == precision:
+        return ""
+    return (
+        f"The base was in {before} so far and is in {precision} on this device: the LoRA goes on, "
+        "but not bit for bit as it would have there."
     )
 
 

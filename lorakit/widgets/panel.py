@@ -267,7 +267,10 @@ def step_line(event: StepDone) -> str:
     when = "estimating the time left" if left is None else f"{duration(left)} left"
     done = event.step - event.since
     speed = f"{event.seconds / done:.2f} s a step" if event.seconds else ""
-    return f"{when} · {speed} · loss {event.loss:.3f} · learning rate {event.lr:.2g}"
+    return (
+        f"{when} · {speed} · loss {event.loss:.3f} · learning rate {event.lr:.2g} · "
+        f"gradient {event.gradient:.2g}"
+    )
 
 
 def preview_label(event: Previews) -> str:

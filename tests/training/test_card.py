@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,23 @@ def test_previews_by_steps_are_shown_where_there_are_none_by_epochs(tmp_path: Pa
         path.unlink()
     found = card.read_card(project).previews
     assert [preview.path for preview in found] == ["previews/step-000999-00.png"]
+
+
+def test_previews_of_an_earlier_longer_run_are_not_shown(tmp_path: Path) -> None:
+    project = trained(tmp_path)  # this file's run began at second 1000
+    for path in (project.output / "previews").glob("*-010-*"):
+        os.utime(path, (999, 999))
+    found = card.read_card(project).previews
+    assert [preview.path for preview in found] == ["previews/epoch-002-00.png"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("LoRA", "LoRA"), ("LoCon", "LoCon"), ("DoRA", "DoRA"), ("LoKr", "LoRA")]
+)
+def test_civitai_is_told_its_own_name_for_the_kind(tmp_path: Path, kind: str, shown: str) -> None:
+    made = card.read_card(trained(tmp_path))
+    text = card.card_text(replace(made, numbers={**made.numbers, "Kind": kind}))
+    assert f"| Type | {shown} |" in text
 
 
 def test_how_to_use_it_has_what_each_program_needs(tmp_path: Path) -> None:

@@ -30,6 +30,15 @@ def test_a_second_interrupt_does_not_wait() -> None:
             interrupt()
 
 
+def test_a_patient_one_hears_what_a_launcher_sends_twice_as_one() -> None:
+    with Interrupts(patient=True) as interrupts:
+        interrupt()
+        interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+        interrupts.check()
+
+
 def test_afterwards_interrupts_are_what_they_were() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupts():

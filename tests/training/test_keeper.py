@@ -40,6 +40,10 @@ def test_files_are_saved_every_so_many_steps_too(project) -> None:  # type: igno
     ]
 
 
+def test_files_of_epochs_can_be_left_out(project) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    assert files(project, save_every=0) == ["astrid.safetensors"]
+
+
 def test_the_final_file_comes_under_diffusers_names_too_if_wanted(project) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     assert "astrid-diffusers.safetensors" in files(project, epochs=1, save_diffusers=True)
 

@@ -11,7 +11,8 @@ import pytest
 
 from lorakit.errors import TrainingError
 from lorakit.training.config import RunningSettings
-from lorakit.training.logs import Logs
+from lorakit.training.events import EpochDone, Previews, StepDone, Validated
+from lorakit.training.logs import Logs, check_logs, open_logs
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -20,7 +21,7 @@ def rows(output: Path) -> list[dict[str, str]]:
 
 
 def write(output: Path, steps: range, since: int = 0) -> None:
-    logs = Logs(output, "astrid", RunningSettings(), {}, since)
+    logs = open_logs(output, "astrid", RunningSettings(), since)
     for step in steps:
         logs.write(step=step, epoch=1, loss=0.5 / step, lr=1e-4, gradient=0.1, seconds=step)
     logs.close()
@@ -51,7 +52,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_written_does_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logs = Logs(tmp_path, "astrid", RunningSettings(), {})
+    logs = open_logs(tmp_path, "astrid", RunningSettings())
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -63,23 +64,26 @@ def test_a_table_that_cannot_be_written_does_not_end_the_run(
 
 
 def test_tensorboard_without_the_package_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match="pip install tensorboard"):
-        Logs(tmp_path, "astrid", RunningSettings(tensorboard=True), {})
+        check_logs(RunningSettings(tensorboard=True))
 
 
-def test_tensorboard_gets_every_value_by_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[tuple[str, float, int]] = []
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What TensorBoard's writer is told; the first entry is from which step on it hides what there
+    was.
+    """
+    told: list[object] = []
 
     class SummaryWriter:
         """Stands for TensorBoard's own: notes what it is told."""
 
-        def __init__(self, folder: str) -> None:
+        def __init__(self, folder: str, purge_step: int | None = None) -> None:
             assert folder == str(tmp_path / "logs")
+            told.append(purge_step)
 
         def add_scalar(self, name: str, value: float, step: int) -> None:
             told.append((name, value, step))
@@ -89,25 +93,35 @@ def test_tensorboard_gets_every_value_by_step(
 
     module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    logs = Logs(tmp_path, "astrid", RunningSettings(tensorboard=True), {})
+    return told
+
+
+def test_tensorboard_gets_every_value_by_step(tmp_path: Path, board: list[object]) -> None:
+    logs = open_logs(tmp_path, "astrid", RunningSettings(tensorboard=True))
     logs.write(step=3, epoch=1, loss=0.25)
     logs.close()
-    assert told == [("loss", 0.25, 3)]
+    assert board[1:] == [("loss", 0.25, 3)]
 
 
-def test_wandb_needs_a_key_and_says_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("since", "hidden"), [(0, 0), (5, 6)])
+def test_tensorboard_hides_an_earlier_run_and_the_steps_that_happen_again(
+    tmp_path: Path, board: list[object], since: int, hidden: int
 ) -> None:
+    open_logs(tmp_path, "astrid", RunningSettings(tensorboard=True), since).close()
+    assert board == [hidden]
+
+
+def test_wandb_needs_a_key_and_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace())
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with pytest.raises(TrainingError, match="secret WANDB_API_KEY .* https://wandb.ai/authorize"):
-        Logs(tmp_path, "astrid", RunningSettings(wandb="characters"), {})
+        check_logs(RunningSettings(wandb="characters"))
 
 
-def test_wandb_gets_the_settings_and_every_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What Weights & Biases hears: the key, the words a run is begun with, each row, the end."""
     heard: list[object] = []
     run = types.SimpleNamespace(
         log=lambda values, step: heard.append((values, step)), finish=lambda: heard.append("end")
@@ -117,9 +131,48 @@ def test_wandb_gets_the_settings_and_every_step(
     )
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    logs = Logs(tmp_path, "astrid", RunningSettings(wandb="characters"), {"rank": 8})
+    return heard
+
+
+def test_wandb_gets_the_settings_and_every_step(tmp_path: Path, wandb: list[object]) -> None:
+    settings = RunningSettings(wandb="characters", epochs=7)
+    logs = open_logs(tmp_path, "astrid", settings, run_id="a1b2c3d4")
     logs.write(step=2, loss=0.5)
     logs.close()
-    assert heard[0] == "k" * 40
-    assert heard[1]["project"] == "characters" and heard[1]["config"] == {"rank": 8}
-    assert heard[2:] == [({"loss": 0.5}, 2), "end"]
+    key, words, *rows = wandb
+    assert key == "k" * 40
+    assert words["project"] == "characters" and words["config"]["epochs"] == 7
+    assert (words["id"], words["resume"]) == ("a1b2c3d4", "allow")  # goes on with that run
+    assert rows == [({"loss": 0.5}, 2), "end"]
+
+
+def test_what_a_run_tells_is_a_row_each(tmp_path: Path) -> None:
+    logs = open_logs(tmp_path, "astrid", RunningSettings())
+    logs.hear(Previews(0, [], [], likeness=0.25))
+    logs.hear(Validated(0, 0, loss=0.5))
+    logs.hear(StepDone(1, 2, 1, loss=0.4, lr=1e-4, gradient=0.1, seconds=2.0))
+    logs.hear(EpochDone(1, 1, 1))
+    logs.hear(Previews(1, [], [], likeness=None, step=1))
+    logs.close()
+    filled = [{k: float(v) for k, v in row.items() if v} for row in rows(tmp_path)]
+    assert filled == [
+        {"step": 0, "epoch": 0, "likeness": 0.25},
+        {"step": 0, "epoch": 0, "validation": 0.5},
+        {"step": 1, "epoch": 1, "loss": 0.4, "lr": 1e-4, "gradient": 0.1, "seconds": 2},
+    ]
+
+
+def test_a_row_is_on_disk_before_the_next_step(tmp_path: Path) -> None:
+    """A kill -9 flushes nothing: what it leaves is what another process can read now."""
+    write(tmp_path, range(1, 8))
+    logs = open_logs(tmp_path, "astrid", RunningSettings(), since=5)
+    assert [int(row["step"]) for row in rows(tmp_path)] == [1, 2, 3, 4, 5]
+    logs.write(step=6, loss=0.5)
+    assert [int(row["step"]) for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    logs.close()
+
+
+def test_without_logs_nothing_is_written_and_nothing_said() -> None:
+    logs = Logs()
+    logs.hear(Validated(0, 0, loss=0.5))
+    logs.close()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from lorakit.errors import SettingsError, TrainingError
@@ -22,7 +20,6 @@ from lorakit.training.plan import make_plan
 from lorakit.training.planner import Way
 from lorakit.training.turns import Turn
 
-from .adapters import shaken
 from .test_batch import batch_of, example, material
 
 SETTINGS = TrainingSettings(
@@ -251,16 +248,6 @@ def test_skipped_steps_that_a_good_one_follows_are_forgotten() -> None:
 )
 def test_gradients_are_scaled_over_a_base_in_fp16_only(dtype: torch.dtype, scaled: bool) -> None:
     assert fresh(load_base("demo", dtype), SETTINGS).scaler.is_enabled() == scaled
-
-
-def test_going_on_from_a_dora_that_is_to_be_saved_for_diffusers_is_refused_before_training(
-    base: Base, tmp_path: Path
-) -> None:
-    file = tmp_path / "dora.safetensors"
-    dora = replace(SETTINGS, dora=True)
-    save_file(adapter.tensors(shaken(load_base("demo"), dora).parts), file)
-    with pytest.raises(SettingsError, match=r"continue_from \(.*dora.safetensors\) is a DoRA, for"):
-        fresh(base, replace(SETTINGS, continue_from=str(file), save_diffusers=True))
 
 
 def test_nothing_to_train_is_said_by_the_settings() -> None:

@@ -2,6 +2,7 @@
 it beforehand.
 """
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,101 @@ def test_a_complete_run_can_be_made_longer_and_started_anew(project: Project) ->
     assert [e.step for e in longer if isinstance(e, loop.StepDone)] == [5, 6]
     anew = events(project, epochs=3)
     assert [e.step for e in anew if isinstance(e, loop.StepDone)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_complete_run_started_again_by_accident_loses_no_lora_file(project: Project) -> None:
+    events(project, save_diffusers=True)
+    precious = {p.name: p.read_bytes() for p in project.output.glob("astrid*.safetensors")}
+    again = run.train_project(project, SHORT, PREVIEW, "astrid")
+    notes = []
+    for event in again:
+        notes += [event.text] if isinstance(event, run.Note) else []
+        if isinstance(event, loop.StepDone):
+            break
+    rest = [again.throw(KeyboardInterrupt()), *again]
+    notes += [event.text for event in rest if isinstance(event, run.Note)]
+    assert any(note.startswith("The run before has come to step 4, and this") for note in notes)
+    for name in ("astrid", "astrid-diffusers"):
+        assert f"The LoRA file of an earlier run is kept as {name}-old.safetensors." in notes
+        kept = project.output / f"{name}-old.safetensors"
+        assert kept.read_bytes() == precious[f"{name}.safetensors"]
+    events(project)  # goes on with the stopped run: the final file is its own to replace
+    assert len(list(project.output.glob("*-old*"))) == 2
+
+
+def stopped_after(project: Project, step: int, **changes: object) -> None:
+    """A run that is stopped after a step."""
+    going = run.train_project(project, replace(SHORT, **changes), PREVIEW, "astrid")
+    for event in going:
+        if isinstance(event, loop.StepDone) and event.step == step:
+            break
+    going.throw(KeyboardInterrupt())
+    list(going)
+
+
+def first_pictures(project: Project) -> list[bytes]:
+    """The pixels of the previews before training, in order."""
+    paths = sorted((project.output / "previews").glob("epoch-000-*.png"))
+    return [Image.open(path).tobytes() for path in paths]
+
+
+def test_previews_before_training_that_are_missing_show_no_trained_lora(project: Project) -> None:
+    stopped_after(project, 3, unet_lr=0.01)
+    wanted = first_pictures(project)
+    (project.output / "previews" / "epoch-000-01.png").unlink()
+    again = events(project, unet_lr=0.01)
+    assert run.Note("Going on from step 3 of 4.") in again
+    assert first_pictures(project) == wanted
+    before, after = (e.pictures for e in again if isinstance(e, run.Previews))
+    assert [p.tobytes() for p in before] == wanted
+    assert [p.tobytes() for p in after] != wanted
+
+
+def test_previews_before_training_are_of_the_prompts_above_them(project: Project) -> None:
+    stopped_after(project, 3)
+    tag_alone, smile = first_pictures(project)
+    changed = replace(PREVIEW, prompts=("1girl, horns",))
+    happened = list(run.train_project(project, SHORT, changed, "astrid"))
+    first = next(event for event in happened if isinstance(event, run.Previews))
+    assert [prompt.text for prompt in first.prompts] == ["astrid", "1girl, horns"]
+    assert first.pictures[0].tobytes() == tag_alone
+    assert first.pictures[1].tobytes() != smile
+
+
+def test_the_log_begins_before_the_first_step_and_goes_on_with_the_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    real = run.open_logs
+    monkeypatch.setattr(run, "open_logs", lambda *a: opened.append(a[3:]) or real(*a))
+    stopped_after(project, 3, validation_share=0.25, max_steps=4)
+    events(project, validation_share=0.25, max_steps=4)
+    with (project.output / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["loss"]] == [1, 2, 3, 4]
+    assert [int(row["step"]) for row in rows if row["validation"]] == [0, 2, 4]
+    (began, name), (since, same_name) = opened
+    assert (began, since) == (0, 3)
+    assert name == same_name != ""
+
+
+def test_likeness_before_training_is_in_the_log(project: Project) -> None:
+    events(project, max_steps=1)
+    assert (project.output / "log.csv").read_text().splitlines()[1] == "0,0,,,,,,0.25"
+
+
+def test_going_on_in_another_number_format_is_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # yesterday's GPU
+        patch.setattr(run, "choose_device", lambda *_: ("cpu", torch.bfloat16, "an L4"))
+        stopped_after(project, 3)
+    told = [event.text for event in events(project) if isinstance(event, run.Note)]
+    assert told[-2:] == [
+        "Going on from step 3 of 4.",
+        "The base was in bfloat16 so far and is in float32 on this device: the LoRA goes on, but "
+        "not bit for bit as it would have there.",
+    ]
 
 
 def test_after_the_pictures_changed_it_says_so_and_starts_anew(project: Project) -> None:

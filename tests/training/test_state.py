@@ -46,6 +46,18 @@ def stored(who: Identity = SAME, step: int = 30) -> Stored:
             True,
             "Going on from step 30 of 100, though unet_lr was 0.001 and is 0.002.",
         ),
+        (  # a state of an earlier release, which had one setting less
+            replace(SAME, settings=SAME.settings | {"text_2_rank": 0}),
+            "auto",
+            True,
+            "Going on from step 30 of 100.",
+        ),
+        (
+            replace(SAME, settings=SAME.settings | {"text_2_rank": 4}),
+            "auto",
+            False,
+            "text_2_rank was 0 and is 4",
+        ),
         (
             replace(SAME, pictures={"a.png": "1", "b.png": "9", "c.png": "3"}),
             "auto",
@@ -63,7 +75,12 @@ def test_what_changed_decides_and_is_said(
 
 
 def test_a_run_that_was_complete_starts_anew_and_a_longer_one_goes_on() -> None:
-    assert decide(stored(step=100), SAME, 100, "auto") == state.Decision(False, "")
+    for steps, resume in ((100, "auto"), (80, "auto"), (100, "always")):
+        decision = decide(stored(step=100), SAME, steps, resume)
+        assert not decision.go_on
+        assert decision.sentence.startswith(
+            f"The run before has come to step 100, and this plan ends at {steps}: starting anew."
+        )
     assert decide(stored(step=100), SAME, 150, "auto").go_on
 
 
@@ -137,6 +154,34 @@ def test_a_run_cut_off_after_any_step_ends_with_the_same_bits(
         with again.shown():
             got = adapter.tensors(again.parts, torch.float32)
         assert all(torch.equal(wanted[name], got[name]) for name in wanted), step
+
+
+@pytest.mark.parametrize("before", ["bf16", "fp16"])
+def test_a_run_goes_on_where_the_base_is_in_another_number_format(
+    base: Base, tmp_path: Path, before: str
+) -> None:
+    """Only fp16 has a loss scale: a state from an L4 (bf16) has none, a T4 (fp16) needs one."""
+    scales = {"bf16": torch.amp.GradScaler("cpu", enabled=False), "fp16": fp16_scale(2.0)}
+    adapter.add_adapter({"unet": base.unet}, SETTINGS, seed=1)
+    learning = loop.begin(base, replace(SETTINGS, text_encoder_lr=0, text_encoder_2_lr=0), "cpu")
+    learning.scaler, learning.step = scales.pop(before), 3
+    path = tmp_path / "state.safetensors"
+    state.save_state(path, learning, SAME, {"precision": before})
+    found = state.read_state(path)
+    assert found
+    now, learning.scaler = scales.popitem()
+    learning.step = 0
+    state.restore(learning, found)
+    assert learning.step == 3
+    assert learning.scaler.state_dict().get("scale") == (None if now == "bf16" else 2.0)
+    assert state.other_format(found, before) == ""
+    assert state.other_format(found, now).startswith(
+        f"The base was in {before} so far and is in {now} on this device: the LoRA goes on,"
+    )
+
+
+def fp16_scale(value: float) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler("cpu", init_scale=value)
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:

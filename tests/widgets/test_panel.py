@@ -5,6 +5,7 @@ stopped.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,10 +90,11 @@ def test_time_left_is_told_when_enough_of_this_run_is_done(done, steps, left):
     assert time_left(step(done, steps)) == left
 
 
-def test_the_status_line_says_time_speed_loss_and_rate():
+def test_the_status_line_says_time_speed_loss_rate_and_gradient():
     assert (
-        step_line(step(2, 400))
-        == "estimating the time left · 0.50 s a step · loss 0.250 · learning rate 0.0001"
+        step_line(replace(step(2, 400), gradient=0.0321))
+        == "estimating the time left · 0.50 s a step · loss 0.250 · learning rate 0.0001 · "
+        "gradient 0.032"
     )
     assert step_line(step(100, 460)).startswith("3 min left · 0.50 s a step")
 

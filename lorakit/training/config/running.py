@@ -36,9 +36,9 @@ class RunningSettings(SubjectSettings):
     )
     save_every: int = setting(
         1,
-        "Epochs between saved LoRA files; the last epoch is always saved",
+        "Epochs between saved LoRA files; the last epoch is always saved; 0 saves only that",
         unit="epochs",
-        low=1,
+        low=0,
         high=1000,
         advanced=True,
     )
