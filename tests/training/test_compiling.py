@@ -16,7 +16,7 @@ from .test_memory import drawn
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch to itself
+    pytest.mark.filterwarnings("ignore"),  # of torch to itself
     pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler here"),
 ]
 SIZES = ((128, 128), (192, 96), (96, 160))
