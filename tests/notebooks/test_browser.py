@@ -23,9 +23,9 @@ from build_notebooks import NOTEBOOKS
 
 from lorakit.dataset import read_caption, scan
 from lorakit.demo.run import PREVIEW, TAGGING, TRAINING
-from lorakit.demo.sample import BASE_TAGS
+from lorakit.demo.sample import BASE_TAGS, good_picture, make_sample
 from lorakit.project import Project, named
-from lorakit.training.config import TrainingSettings
+from lorakit.training.config import SubsetSettings, TrainingSettings
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SECOND = 1000  # what playwright counts in
@@ -214,6 +214,34 @@ def test_trainer(server: str, notebook: Notebook, sample: Project) -> None:
     notebook.shoot("lk-result", "result")
     notebook.shoot("lk-epochs", "epochs")
     assert (sample.output / "demo.safetensors").exists()
+
+
+def test_folders_and_base_models_have_their_place_in_the_form(
+    server: str, notebook: Notebook, sample: Project
+) -> None:
+    make_sample(sample)
+    closeups = sample.dataset / "3_closeups"
+    closeups.mkdir()
+    for number in range(2):
+        good_picture(number).save(closeups / f"{number}.png")
+    notebook.open(f"{server}/notebooks/XL_LoRA_Trainer.ipynb")
+    notebook.run(0, 1, 2)
+    notebook.says("lk-plan", "1 to 3 repeats")
+    notebook.page.get_by_text("Folders", exact=True).first.click()
+    repeats = notebook.page.locator(".lk-subset-repeats input").last
+    repeats.fill("7")
+    repeats.press("Tab")
+    notebook.says("lk-plan", "1 to 7 repeats")
+    assert sample.load_all(SubsetSettings) == (SubsetSettings(folder="3_closeups", repeats=7),)
+    names = notebook.page.locator(".lk-training-base_model option")
+    assert "Illustrious XL 0.1" in [
+        names.nth(i).get_attribute("data-value") or names.nth(i).get_attribute("value")
+        for i in range(names.count())
+    ]
+    notebook.fill("lk-training-base_model", "SDXL 1.0")
+    notebook.says("lk-advice", "Recommended for AdamW: unet_lr 0.0003")
+    notebook.shoot("lk-plan", "folders")
+    assert sample.load(TrainingSettings).base_model == "SDXL 1.0"
 
 
 def test_the_stop_button_saves_what_is_learnt(

@@ -105,7 +105,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path: Path) 
     moments = random.Random(1)
     for number in range(KILLS):
         project = project_at(tmp_path / str(number) / "astrid")
-        step, pause = moments.randrange(STATE_EVERY, STEPS - 2), moments.uniform(0, 0.1)
+        step, pause = moments.randrange(STATE_EVERY + 1, STEPS - 2), moments.uniform(0, 0.1)
         done = killed_at(project, tmp_path / "cache", step, pause)
         assert done == list(range(1, len(done) + 1))  # the kill erased nothing
         files, said = finished(project, tmp_path / "cache")
