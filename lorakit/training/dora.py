@@ -106,7 +106,7 @@ class Dora(torch.nn.Module):
         """Wanted size over present size. The present one counts as a constant for the gradient
         (Liu et al. 2024, section 4.3).
         """
-        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
+        with torch.no_grad():
             whole = weight.float() + change(weight, down.float(), up.float(), scaling)
             present = norm(whole, self.weight.shape)
         return self.weight / present

@@ -45,6 +45,8 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "prediction": ({}, "v_prediction", "lora"),
     "zero_terminal_snr": ({"prediction": "v_prediction"}, "on", "lora"),
     "precision": ({}, "bf16", "lora"),
+    "storage": ({}, "8bit", "lora"),
+    "compile": ({}, True, "compiled"),
     "checkpointing": ({}, "full", "memory"),
     "at_once": ({}, 1, "memory"),
     "repeats": ({}, 2, "plan"),
@@ -171,7 +173,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     def open_copy(settings: Any, dtype: Any, device: str, progress: Any) -> Base:
         plain = {f.name: f.default for f in dataclasses.fields(settings)}
-        touched = ("base_model", "models_folder", "vae", "prediction", "zero_terminal_snr")
+        touched = (
+            "base_model",
+            "models_folder",
+            "vae",
+            "prediction",
+            "zero_terminal_snr",
+            "storage",
+        )
         if any(getattr(settings, name) != plain[name] for name in touched) or dtype != DTYPE:
             return open_base(settings, dtype, device, progress)
         return copy.deepcopy(fresh)
@@ -262,6 +271,7 @@ def outcome(folder: Path, others: dict[str, Any], change: dict[str, Any]) -> Out
 
 
 SPECIAL = {
+    "compile",
     "checkpointing",
     "at_once",
     "models_folder",
@@ -294,6 +304,17 @@ def test_a_preview_setting_changed_alone_changes_the_previews(workshop: Path, na
     ]
     assert not outcomes[0].error and not outcomes[1].error
     assert getattr(outcomes[0], about) != getattr(outcomes[1], about)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_transformer_blocks_are_compiled_where_that_is_asked_for(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(run, "compile_blocks", seen.append)
+    settings = replace(PLAIN, compile=compiled, max_steps=1)
+    assert not trained(workshop / f"compiled-{compiled}" / "lora", settings, NONE).error
+    assert len(seen) == compiled
 
 
 def test_downloads_go_where_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
