@@ -132,11 +132,11 @@ def embedded(folder: Path) -> list[Table]:
         ("tag", lambda: tag_dataset(project, project.load(TaggingSettings))),
     ):
         rows.append((what, f"{seconds(work):.2f} s"))
-    plain = {"batch_size": 4, "epochs": 1, "tag_dropout": 0, "prior_weight": 0, "resume": "no"}
+    plain = {"batch_size": 4, "epochs": 1, "tag_dropout": 0, "prior_weight": 0, "resume": "never"}
     cases = {
         "U-Net and both encoders": plain,
         "U-Net alone": plain | UNET_ONLY,
-        "as the demo trains": {"epochs": 2, "resume": "no"},
+        "as the demo trains": {"epochs": 2, "resume": "never"},
     }
     return [
         Table("The sample project", ("what", "time"), rows),
@@ -288,7 +288,7 @@ def measured(project: Project, changes: Mapping[str, Any], *words: str) -> dict[
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as cache:
         said = subprocess.run(
-            [*command, str(project.settings_file.parent), *words, *values, "resume=no"],
+            [*command, *words, str(project.settings_file.parent), *values, "resume=never"],
             capture_output=True,
             text=True,
             env=os.environ | {"XDG_CACHE_HOME": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
