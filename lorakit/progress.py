@@ -38,8 +38,9 @@ def duration(seconds: float) -> str:
 
 
 class TerminalProgress:
-    """A line that rewrites itself, with a time left; on a pipe, one line at the start and end of
-    each job. What stands behind a comma is how the job is doing: it may change all the time.
+    """A line that rewrites itself, with a time left; on a pipe, a line at the start and end of each
+    job and one a minute between. What stands behind a comma is how the job is doing: it may change
+    all the time.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,8 @@ class TerminalProgress:
                     file=sys.stderr,
                     flush=True,
                 )
-        elif done == 0 or finished:
+        elif finished or done == 0 or now - self.shown > 60:
+            self.shown = now
             print(self._line(done, total, now), file=sys.stderr, flush=True)
 
     def _line(self, done: int, total: int, now: float) -> str:

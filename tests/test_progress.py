@@ -42,3 +42,19 @@ def test_another_job_begins_its_own_time(terminal: Terminal) -> None:
     terminal.now += 60.0
     show("Training", 1, 2)
     assert terminal.getvalue().endswith("Training: 1/2")
+
+
+def test_on_a_pipe_a_long_job_tells_a_line_a_minute(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "isatty", lambda: False)
+    terminal.now = 1000.0
+    show = progress.TerminalProgress()
+    for done in range(1, 16):
+        show("Training", done, 15)
+        terminal.now += 10.0
+    assert terminal.getvalue().splitlines() == [
+        "Training: 1/15",
+        "Training: 8/15, 61 s left",
+        "Training: 15 done in 2 min",
+    ]

@@ -54,8 +54,8 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter], world: World) -> Non
     if world.count == 1:
         return
     here = torch.tensor([float(p.grad is not None) for p in parameters]).to(parameters[0].device)
-    anywhere = total(here, world).tolist()
-    learning = [p for p, processes in zip(parameters, anywhere, strict=True) if processes]
+    counts = total(here, world).tolist()
+    learning = [p for p, count in zip(parameters, counts, strict=True) if count]
     for parameter in learning:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

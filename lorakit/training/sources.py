@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from .. import colab
-from ..errors import BaseModelError
+from ..errors import BaseModelError, SaveError
 from ..files import write_text
 from ..progress import Progress, silent
 from .download import Check, Download, fetch
@@ -25,6 +26,9 @@ from .web import Request, ask
 
 __all__ = ["DEMO", "MENU", "VAES", "Listed", "listed", "names", "parse", "resolve", "resolve_vae"]
 
+log = logging.getLogger(__name__)
+
+NOTES = ".sources.json"
 DEMO = Path(__file__).parents[1] / "demo" / "assets" / "base"
 
 
@@ -113,7 +117,7 @@ def _needs_drive(path: Path) -> bool:
 class _Store:
     """The folder in which downloads are kept: `owner--name/` for the hub, `civitai-VERSION/`,
     `host-HASH/` for other links, and in it the files under their own names. What a text was found
-    to mean is noted in `.sources.json`, so that the net is not asked again.
+    to mean is noted in NOTES, so that the net is not asked again.
     """
 
     def __init__(self, source: Source, folder: str, progress: Progress, wanted: str) -> None:
@@ -129,15 +133,30 @@ class _Store:
 
     def get(self) -> Path:
         """The downloaded file or folder, fetched if it is not here. Raises BaseModelError."""
-        notes, what = self.root / ".sources.json", f"{self.wanted} {self.source.text}"
-        known = json.loads(notes.read_text("utf-8")) if notes.exists() else {}
+        what, known = f"{self.wanted} {self.source.text}", self._noted()
         if what in known and (self.root / known[what]).exists():
-            return self.root / str(known[what])
+            return self.root / known[what]
         path = self._fetched()
         if path.is_relative_to(self.root):
-            known[what] = path.relative_to(self.root).as_posix()
-            write_text(notes, json.dumps(known, indent=1) + "\n")
+            self._note({**known, what: path.relative_to(self.root).as_posix()})
         return path
+
+    def _noted(self) -> dict[str, str]:
+        """What texts were found to mean; nothing where the note is damaged."""
+        try:
+            known = json.loads((self.root / NOTES).read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def _note(self, known: Mapping[str, str]) -> None:
+        """Keeps that for the next time. A folder of models that cannot be written to will do: it is
+        only asked again.
+        """
+        try:
+            write_text(self.root / NOTES, json.dumps(known, indent=1) + "\n")
+        except SaveError as error:
+            log.info("%s", error)
 
     def _fetched(self) -> Path:
         if self.source.kind == "civitai":

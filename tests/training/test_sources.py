@@ -133,6 +133,22 @@ def test_what_a_repository_was_found_to_mean_needs_no_net_the_next_time(
     assert what("owner/name", folder) == path and path.exists()
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", None])
+def test_a_note_that_cannot_be_read_or_written_hinders_nothing(
+    site: Web, folder: str, monkeypatch: pytest.MonkeyPatch, damage: str | None
+) -> None:
+    site.hub_list("owner/name", {"base.safetensors": FILE})
+    path = resolve("owner/name", folder)
+    if damage is None:
+        Path(folder, sources.NOTES).unlink()
+        Path(folder, sources.NOTES).mkdir()
+    else:
+        Path(folder, sources.NOTES).write_text(damage)
+    site.asked.clear()
+    assert resolve("owner/name", folder) == path
+    assert site.paths() == ["/api/models/owner/name/revision/main"]
+
+
 def test_a_diffusers_repository_comes_part_by_part_and_loads(site: Web, folder: str) -> None:
     content = {
         str(path.relative_to(sources.DEMO)): path.read_bytes()
