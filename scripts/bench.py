@@ -200,6 +200,30 @@ def full(folder: Path) -> list[Table]:
     return compared("Full-size SDXL, 256 px, batch 1, rank 8", project, cases)
 
 
+def planner(folder: Path) -> list[Table]:
+    """What the planner expects of memory, and what there was, at SDXL's own size."""
+    project, rows = pictures(folder / "planner", 8, 256), []
+    plain = FULL_SIZE | {"base_model": str(full_size_file(folder)), "resolution": 256}
+    plain |= {"max_steps": 2, "repeats": 2}
+    cases: dict[str, Mapping[str, Any]] = {}
+    for precision in ("fp32", "bf16"):
+        for label, text in (("U-Net", UNET_ONLY), ("U-Net and encoders", {})):
+            for batch, kind in ((1, "none"), (4, "none"), (4, "full")):
+                name = f"{label}, {precision}, batch {batch}, checkpointing {kind}"
+                sized = {"precision": precision, "batch_size": batch, "checkpointing": kind}
+                cases[name] = plain | text | sized
+    half = plain | UNET_ONLY | {"precision": "bf16", "checkpointing": "none"}
+    cases["U-Net, 8-bit storage, batch 1"] = half | {"storage": "8bit"}
+    cases["U-Net, 4-bit storage, batch 1"] = half | {"storage": "4bit"}
+    cases["U-Net, bf16, batch 1, 512 px"] = half | {"resolution": 512}
+    for name, changes in cases.items():
+        took = measured(project, changes)
+        expected, peak = took["expected_gib"], took["peak_gib"]
+        off = f"{expected / peak - 1:+.1%}"
+        rows.append((name, f"{expected:.2f} GiB", f"{peak:.2f} GiB", off))
+    return [Table("The planner's prediction", ("settings", "expected", "measured", "off by"), rows)]
+
+
 def gpu(folder: Path) -> list[Table]:
     """Full size at 1024 pixels, as people train it, and under the memory of a T4."""
     project = pictures(folder / "gpu", 16, 1024)
@@ -237,7 +261,7 @@ def gpu(folder: Path) -> list[Table]:
 
 SUBJECTS: dict[str, Callable[[Path], list[Table]]] = {
     each.__name__: each  # type: ignore[attr-defined]
-    for each in (start, embedded, growth, full, gpu)
+    for each in (start, embedded, growth, full, planner, gpu)
 }
 
 

@@ -2,8 +2,8 @@
 `python scripts/measure.py PROJECT NAME=VALUE...`
 
 Seconds and CPU-seconds of each step, the seconds from the start of the process to the end of each
-phase, and the most memory there was. `--resident` keeps every part of the base in memory, as other
-trainers do; `--cap` leaves so many GiB of a GPU.
+phase, the most memory there was and what the planner expected. `--resident` keeps every part of the
+base in memory, as other trainers do; `--cap` leaves so many GiB of a GPU.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from typing import Any  # noqa: E402
 
+import psutil  # noqa: E402
 import torch  # noqa: E402
 
 from lorakit.project import find  # noqa: E402
@@ -56,6 +57,7 @@ def measure(folder: str, words: list[str]) -> dict[str, Any]:
     project = find(folder)
     settings = changed(project.load(TrainingSettings), words)
     phases, steps, notes, losses = Phases(), [], [], []
+    expected = note_expected()
     first, file = 0.0, ""
     wall, cpu = time.perf_counter(), time.process_time()
     previews = replace(PreviewSettings(), count=0)
@@ -83,6 +85,7 @@ def measure(folder: str, words: list[str]) -> dict[str, Any]:
         "seconds": [round(wall, 4) for wall, _ in steps],
         "cpu_seconds": [round(cpu, 3) for _, cpu in steps],
         "peak_gib": round(peak_gib(), 3),
+        "expected_gib": round(expected[0], 3),
         "phases": phases.seconds(),
         "losses": losses,
         "notes": notes,
@@ -101,6 +104,26 @@ def peak_gib() -> float:
         return float(torch.cuda.max_memory_reserved() / GIB)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+
+
+def note_expected() -> list[float]:
+    """From now on what the planner expects a run to have at most, in GiB, is added to the list."""
+    expected, find_ways = [], run.find_ways
+
+    def noted(*arguments: Any) -> Any:
+        ways = find_ways(*arguments)
+        expected.append((taken() + ways.best().need) / GIB)
+        return ways
+
+    run.find_ways = noted
+    return expected
+
+
+def taken() -> int:
+    """Bytes that this process has now, on the GPU if there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved()
+    return int(psutil.Process().memory_info().rss)
 
 
 def keep_everything() -> None:

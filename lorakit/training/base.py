@@ -18,7 +18,9 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from ..progress import Progress, silent
 from . import detect, objective, parts, sources
 from .checkpoint import FOLDERS, Checkpoint, open_checkpoint, open_vae
+from .compact import Compact
 from .config import BaseSettings
+from .device import keep_no_reserve
 from .sources import DEMO
 
 ENCODERS = ("te1", "te2")
@@ -51,6 +53,8 @@ class Store:
         self, part: str, model: torch.nn.Module, checkpoint: Checkpoint, progress: Progress
     ) -> None:
         """Reads a part's weights. Raises BaseModelError."""
+        if any(isinstance(layer, Compact) for layer in model.modules()):
+            keep_no_reserve(self.device)
         dtype = self.vae_dtype if part == "vae" else self.dtype
         parts.fill(model, part, checkpoint, dtype, self.device, progress)
 
@@ -82,6 +86,13 @@ class Base:
     def prediction(self) -> str:
         """'epsilon' or 'v_prediction'."""
         return str(self.scheduler.get("prediction_type", "epsilon"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the U-Net and the encoders. (diffusers' own `dtype` looks at every
+        weight.)
+        """
+        return self.store.dtype if self.store else self.unet.dtype
 
     def fetch(self, *names: str, progress: Progress = silent) -> list[str]:
         """Reads the weights of those parts (unet, vae, te1, te2) that are not in memory; returns

@@ -157,7 +157,7 @@ def picture_losses(
     """
     signal = kept[batch.t]
     wanted = objective.target(batch.x, batch.noise, signal, base.prediction)
-    noisy = objective.add_noise(batch.x, batch.input_noise, signal).to(base.unet.dtype)
+    noisy = objective.add_noise(batch.x, batch.input_noise, signal).to(base.dtype)
     table = objective.weights(objective.snr(kept), settings, base.prediction)
     each = table[batch.t].to(batch.weight)
     weight = each * batch.weight
@@ -202,7 +202,7 @@ def _guess(
 def _states(base: Base, batch: Batch) -> Tokens:
     """Hidden states and pooled output of the batch's captions."""
     if batch.states:
-        hidden, pooled = (each.to(base.unet.dtype) for each in batch.states)
+        hidden, pooled = (each.to(base.dtype) for each in batch.states)
         return hidden, pooled
     assert batch.tokens is not None
     (first, _), (second, pooled) = (

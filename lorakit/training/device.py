@@ -1,7 +1,10 @@
-"""The device a run is on, and the number format of the base there."""
+"""The device a run is on, the number format of the base there, and its free memory."""
 
 from __future__ import annotations
 
+import ctypes
+
+import psutil
 import torch
 
 from .config import BaseSettings
@@ -25,3 +28,33 @@ def choose_device(settings: BaseSettings, rank: int = 0) -> tuple[str, torch.dty
     wanted = best if settings.precision == "auto" else settings.precision
     why = "" if best == "bf16" else " (it has no bf16)"
     return "cuda", formats[wanted], f"{name}, {memory:.0f} GB: base in {wanted}{why}, LoRA in fp32"
+
+
+def free_memory(device: str) -> int:
+    """Bytes that this process may still take: on the GPU, or on a machine without one. What was
+    freed and is only held in reserve is given back first.
+    """
+    if device == "cpu":
+        _ask_libc("malloc_trim", 0)
+        return int(psutil.virtual_memory().available)
+    torch.cuda.empty_cache()
+    free, whole = torch.cuda.mem_get_info()
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda: 1.0)()  # torch >= 2.8
+    return int(min(free, share * whole - torch.cuda.memory_reserved()))
+
+
+def keep_no_reserve(device: str) -> None:
+    """From now on large tensors that are freed on the CPU are given back at once. For weights that
+    are unpacked all the time: glibc would come to hold more of such memory than it saves.
+    """
+    if device == "cpu":
+        threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+        _ask_libc("mallopt", threshold, 2**20)
+
+
+def _ask_libc(name: str, *numbers: int) -> None:
+    """Calls a function that only glibc has."""
+    try:
+        getattr(ctypes.CDLL(None), name)(*numbers)
+    except (AttributeError, OSError, TypeError):  # another C library; TypeError: Windows
+        return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -40,9 +41,9 @@ class Learning:
         with optim.eval_mode(self.optimizer), self.ema.averaged() if self.ema else nullcontext():
             yield
 
-    @property
+    @cached_property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """The LoRA's weights, in a fixed order."""
+        """The LoRA's weights, in a fixed order; thousands of modules are looked at for them."""
         return [p for module in self.parts.values() for p in adapter.trainable(module)]
 
 
@@ -61,6 +62,6 @@ def begin(base: Base, settings: TrainingSettings, device: str) -> Learning:
             for parameter in adapter.trainable(module):
                 parameter.data = parameter.data.bfloat16()
     optimizer = optim.make_optimizer(settings, adapter.parameter_groups(parts, settings), device)
-    scaler = torch.amp.GradScaler(device, enabled=base.unet.dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device, enabled=base.dtype == torch.float16)
     ema = Ema(parts, settings.ema) if settings.ema else None
     return Learning(parts, optimizer, scaler, ema)

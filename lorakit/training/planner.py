@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 
 from . import adapter, memory, optim, parts
 from .base import ENCODERS, Base
 from .config import TrainingSettings
+from .device import free_memory
 from .material import keeps_texts, trained_names
 from .memory import RESNETS, TEXT, Trace
 from .plan import Plan
@@ -45,13 +45,15 @@ class Way:
 @dataclass(frozen=True)
 class Ways:
     """All ways for a run, the quickest first; `batch` is the most pictures of a step, `free`
-    the bytes that may be used, `transformers` how many the U-Net has.
+    the bytes that may be used, `transformers` how many the U-Net has, `attention` how torch
+    computes it here. (Latents need no place: they are mapped from their file.)
     """
 
     ways: tuple[Way, ...]
     batch: int
     free: int
     transformers: int
+    attention: str = "fused attention"
 
     def best(self) -> Way:
         """The quickest way that fits; the smallest, if none does."""
@@ -63,14 +65,17 @@ class Ways:
         return next((way for way in self.ways if way.need < 0.98 * than.need), None)
 
     def sentence(self, way: Way) -> str:
-        """'no checkpointing, batch 4 (2 at a time), 13.2 GB of 14.6 GB expected'."""
+        """'no checkpointing, flash attention, batch 4 (2 at a time), latents on disk, 13.2 GB of
+        14.6 GB expected'.
+        """
         deep = sum(stage not in SHARES for stage in way.stages)
         twice = [f"{deep} of {self.transformers} attention stages"] if deep else []
         twice += [f"the {stage}" for stage in way.stages if stage in SHARES]
         some = "" if way.at_once >= self.batch else f" ({way.at_once} at a time)"
         return (
-            f"{'checkpointing on ' + ' and '.join(twice) if twice else 'no checkpointing'}, batch "
-            f"{self.batch}{some}, {way.need / GB:.1f} GB of {self.free / GB:.1f} GB expected"
+            f"{'checkpointing on ' + ' and '.join(twice) if twice else 'no checkpointing'}, "
+            f"{self.attention}, batch {self.batch}{some}, latents on disk, {way.need / GB:.1f} GB "
+            f"of {self.free / GB:.1f} GB expected"
         )
 
 
@@ -100,14 +105,18 @@ def find_ways(
             ways.append(Way(at_once, stages, need, (batch + turns) * (2 + _again(order, stages))))
     ways.sort(key=lambda way: (way.time, -way.at_once, way.need))
     transformers = sum(stage not in SHARES for stage in order)
-    return Ways(tuple(ways), batch, int(ROOM * free_memory(device)), transformers)
+    free = int(ROOM * free_memory(device))
+    return Ways(tuple(ways), batch, free, transformers, attention(device, base.dtype))
 
 
-def free_memory(device: str) -> int:
-    """Bytes that this process may still take: on the GPU, or on a machine without one."""
-    if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
+def attention(device: str, dtype: torch.dtype) -> str:
+    """Which of its kernels torch takes for attention; none keeps the whole matrix, which `memory`
+    relies on. Flash attention needs an Ampere GPU and half precision.
+    """
+    if device == "cpu":
+        return "fused attention"
+    flash = torch.cuda.get_device_capability() >= (8, 0) and dtype != torch.float32
+    return "flash attention" if flash else "memory-efficient attention"
 
 
 def _again(order: list[str], stages: tuple[str, ...]) -> float:
@@ -120,7 +129,6 @@ def _again(order: list[str], stages: tuple[str, ...]) -> float:
 def _shapes(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.Module]:
     """The U-Net and what else is trained, with a LoRA, without weights."""
     trained = trained_names(settings)
-    dtype = base.store.dtype if base.store else base.unet.dtype
     shapes = {}
     for name in dict.fromkeys(("unet", *trained)):
         config = base.parts[name].config
@@ -128,7 +136,7 @@ def _shapes(base: Base, settings: TrainingSettings) -> dict[str, torch.nn.Module
         shapes[name] = parts.empty(name, plain, settings.storage)
         for parameter in shapes[name].parameters():
             if parameter.is_floating_point():
-                parameter.data = parameter.data.to(dtype)
+                parameter.data = parameter.data.to(base.dtype)
     adapter.add_adapter(
         {name: shapes[name] for name in trained}, replace(settings, continue_from=""), 0
     )
@@ -148,16 +156,16 @@ def _trace(
 def _fixed(
     base: Base, shapes: dict[str, torch.nn.Module], settings: TrainingSettings, device: str
 ) -> int:
-    """The bytes of what is there all the time: the frozen weights, and for each of the LoRA's its
-    value, its gradient, what the optimiser notes and the running average.
+    """The bytes of what will be there all the time: the frozen weights that are not there yet, and
+    for each of the LoRA's its value, its gradient, what the optimiser notes and the running
+    average.
     """
-    dtype = base.store.dtype if base.store else base.unet.dtype
     resident = {"unet"} if keeps_texts(settings) else {"unet", *ENCODERS}
     frozen = 0
-    for module in (base.parts[name] for name in resident):
+    for module in (base.parts[name] for name in resident if parts.is_empty(base.parts[name])):
         for tensor in module.parameters():
             whole = tensor.is_floating_point()  # what is packed already is as it will be
-            frozen += tensor.numel() * (dtype.itemsize if whole else tensor.element_size())
+            frozen += tensor.numel() * (base.dtype.itemsize if whole else tensor.element_size())
         frozen += sum(tensor.nbytes for tensor in module.buffers())
     learned = [p for module in shapes.values() for p in adapter.trainable(module)]
     own = 2 if settings.lora_precision == "bf16" else 4

@@ -155,7 +155,7 @@ def _latents(
     states: States,
 ) -> torch.Tensor:
     texts = [p.text for p in part] + [p.negative or settings.negative for p in part]
-    device, dtype = base.unet.device, base.unet.dtype
+    device, dtype = base.unet.device, base.dtype
     hidden = pad_chunks([states[text][0] for text in texts], states[""][0]).to(device, dtype)
     pooled = torch.stack([states[text][1] for text in texts]).to(device, dtype)
     return pipeline(

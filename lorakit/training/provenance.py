@@ -82,7 +82,7 @@ def provenance(
         base_hash=legacy_hash(base.path) if single_file else "",
         prediction=base.prediction,
         zero_terminal_snr=bool(base.scheduler.get("rescale_betas_zero_snr")),
-        precision=base.unet.dtype,
+        precision=base.dtype,
         started=started,
     )
 

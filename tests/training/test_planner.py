@@ -11,8 +11,8 @@ import torch
 
 from lorakit.errors import TrainingError
 from lorakit.training import adapter, loop, planner
-from lorakit.training.base import Base, load_base
-from lorakit.training.config import TrainingSettings
+from lorakit.training.base import Base, load_base, open_base
+from lorakit.training.config import BaseSettings, TrainingSettings
 from lorakit.training.plan import make_plan
 from lorakit.training.planner import Way, Ways, find_ways
 
@@ -60,17 +60,27 @@ def test_the_settings_leave_only_some_ways(base: Base) -> None:
     assert {way.at_once for way in ways(base).ways} == {1, 2, 4}, "3 and 1 take two turns too"
 
 
-def test_frozen_encoders_are_not_in_memory_and_not_counted(base: Base) -> None:
-    frozen = {"text_encoder_lr": 0.0, "text_encoder_2_lr": 0.0}
-    weights = sum(
-        tensor.nbytes
-        for encoder in base.encoders
-        for tensor in (*encoder.parameters(), *encoder.buffers())
+FROZEN = {"text_encoder_lr": 0.0, "text_encoder_2_lr": 0.0}
+
+
+def size(*modules: torch.nn.Module) -> int:
+    return sum(t.nbytes for m in modules for t in (*m.parameters(), *m.buffers()))
+
+
+def test_what_is_in_memory_already_is_not_counted_again(base: Base) -> None:
+    not_read = open_base(BaseSettings(base_model="demo"))
+    assert ways(not_read, **FROZEN).best().need - ways(base, **FROZEN).best().need == size(
+        base.unet
     )
-    less = ways(base).best().need - ways(base, **frozen).best().need
-    assert less > weights
-    kept = ways(base, caption_variants=0, **frozen).best().need - ways(base, **frozen).best().need
-    assert kept == weights
+    not_read.fetch("unet")
+    assert ways(not_read, **FROZEN).best().need == ways(base, **FROZEN).best().need
+
+
+def test_frozen_encoders_are_not_in_memory_and_not_counted() -> None:
+    base = open_base(BaseSettings(base_model="demo"))
+    least, kept = (ways(base, caption_variants=n, **FROZEN).best().need for n in (16, 0))
+    assert kept - least == pytest.approx(size(*base.encoders), rel=0.001)
+    assert ways(base).best().need > kept, "trained, they keep what the way back needs too"
 
 
 @pytest.mark.parametrize(
@@ -90,12 +100,14 @@ def test_the_sentence_says_what_is_done_and_how_much_it_takes() -> None:
     stages = tuple(f"attentions.{i}" for i in range(8))
     found = Ways((Way(2, stages, int(13.2 * GB), 1.0),), 4, int(14.6 * GB), 11)
     assert found.sentence(found.best()) == (
-        "checkpointing on 8 of 11 attention stages, batch 4 (2 at a time), 13.2 GB of 14.6 GB "
-        "expected"
+        "checkpointing on 8 of 11 attention stages, fused attention, batch 4 (2 at a time), "
+        "latents on disk, 13.2 GB of 14.6 GB expected"
     )
     whole = Way(4, (*stages, planner.RESNETS), GB, 1.0)
-    assert "8 of 11 attention stages and the resnets, batch 4, 1.0 GB" in found.sentence(whole)
-    assert found.sentence(Way(4, (), GB, 1.0)).startswith("no checkpointing, batch 4, ")
+    assert "8 of 11 attention stages and the resnets, fused attention, batch 4, " in found.sentence(
+        whole
+    )
+    assert found.sentence(Way(4, (), GB, 1.0)).startswith("no checkpointing, ")
 
 
 # --- out of memory while training -----------------------------------------------------------------
