@@ -1,5 +1,6 @@
 """The same jobs without a notebook: `python -m lorakit demo | init | tag | plan | train | preview |
-inspect | resize | merge | card | upload` (the last four are in commands.py).
+inspect | resize | merge | card | upload | collect` (the last five are in commands.py and
+collect/command.py).
 
 Exit codes: 0 done, 2 something is wrong with the input (one sentence says what), 130 interrupted.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from . import __version__, dataset, project, settings
 from . import commands as commands_about_files
+from .collect import command as commands_about_collecting
 from .errors import DatasetError, LorakitError
 from .progress import TerminalProgress
 
@@ -135,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     inspect = add("inspect", _inspect, "Say what is in a LoRA file or a base checkpoint.", "")
     inspect.add_argument("file", type=Path, help="a .safetensors file")
     commands_about_files.register(add)
+    commands_about_collecting.register(commands)
     return top
 
 

@@ -4,6 +4,8 @@ what to do next.
 LorakitError
  +- SettingsError    a value in a form, on the command line or in project.toml
  +- DatasetError     pictures and captions
+ +- CollectError     a picture or a source of pictures
+ |   +- Refused      a source that answers nothing at all, as without a key
  +- BaseModelError   the checkpoint trained on
  +- LoraFileError    a LoRA file that is read
  +- TrainingError    a run that cannot start or go on
@@ -29,6 +31,14 @@ class SettingsError(LorakitError):
 
 class DatasetError(LorakitError):
     """The dataset folder lacks something, or a picture or caption cannot be used."""
+
+
+class CollectError(LorakitError):
+    """A picture cannot be had, or a source of pictures cannot be read."""
+
+
+class Refused(CollectError):
+    """A source refuses every request: asking for the next picture is no use."""
 
 
 class BaseModelError(LorakitError):

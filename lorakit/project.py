@@ -24,7 +24,12 @@ from .files import write_text
 
 S = TypeVar("S")
 
-SECTIONS = ("tagging", "training", "preview")
+SECTIONS = (
+    "tagging",
+    "training",
+    "preview",
+    *("boorus", "links", "videos", "models3d", "sprites", "archives"),  # of lorakit.collect
+)
 LISTS = ("subset",)  # tables that may stand several times: [[subset]]
 FORBIDDEN = set(" .()\"'\\/:*?<>|")  # spaces and these break other tools and some file systems
 

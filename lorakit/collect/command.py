@@ -1,0 +1,84 @@
+"""`python -m lorakit collect SOURCE ...`: a command for each source, made from its settings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .. import project
+from ..progress import TerminalProgress
+from ..settings import Spec, changed, specs
+from . import NAMES, Source, sheet, source
+from .intake import Taken, take, unknown
+
+
+def register(commands: Any) -> None:
+    """Puts `collect` and its sources on the command line."""
+    collect = commands.add_parser(
+        "collect",
+        help="Bring pictures into a project: boorus, links, videos, 3D models, sprites, archives.",
+    )
+    sources = collect.add_subparsers(required=True, metavar="SOURCE")
+    for name in NAMES:
+        _add(sources, source(name))
+
+
+def _add(sources: Any, one: Source) -> None:
+    sub = sources.add_parser(one.name, help=one.title, description=one.title)
+    if one.items:
+        sub.add_argument("items", nargs="+", metavar=one.items, help="what to collect from")
+    sub.add_argument("--project", required=True, help="name of the project, or its folder's path")
+    sub.add_argument("--dry-run", action="store_true", help="only show what there is")
+    sub.add_argument("--json", action="store_true", help="print one machine-readable result")
+    sub.add_argument("--verbose", action="store_true", help="say more about what is done")
+    for spec in specs(one.settings):
+        sub.add_argument(
+            f"--{spec.name.replace('_', '-')}", dest=f"set_{spec.name}", help=_help(spec)
+        )
+    sub.set_defaults(command=_collect, source=one, items=())
+
+
+def _help(spec: Spec) -> str:
+    """Meaning, choices and default; argparse wants % doubled."""
+    default = ",".join(spec.default) if spec.type is tuple else spec.default
+    choices = f" ({', '.join(spec.choices)})" if spec.choices else ""
+    said = f"{spec.help}{choices}" + ("" if default == "" else f" [{default}]")
+    return said.replace("%", "%%")
+
+
+def _collect(options: argparse.Namespace) -> dict[str, Any]:
+    """Shows what the source has (--dry-run), or takes it."""
+    one: Source = options.source
+    here, progress = project.find(options.project), TerminalProgress()
+    words = [
+        f"{spec.name}={value}"
+        for spec in specs(one.settings)
+        if (value := getattr(options, f"set_{spec.name}")) is not None
+    ]
+    chosen = changed(here.load(one.settings), words)
+    offer = one.look(chosen, options.items, progress)
+    if options.dry_run:
+        new = unknown(here, offer.finds)
+        picture = here.output / f"collect-{one.name}.jpg"
+        shown = sheet.thumbnails(new, progress=progress)
+        told = [*offer.notes, f"{len(new)} new pictures of {len(offer.finds)}."]
+        told += [f"The first of them: {sheet.save_sheet(shown, picture)}"] if shown else []
+        return {
+            "text": "\n".join(told),
+            "found": len(offer.finds),
+            "new": len(new),
+            "notes": offer.notes,
+            "sheet": picture if shown else None,
+            "names": [find.name for find in new],
+        }
+    here.create()
+    here.save(chosen)
+    taken: Taken = take(here, offer, progress)
+    return {
+        "text": "\n".join([*offer.notes, f"{taken} They are in {here.dataset}."]),
+        "new": len(taken.new),
+        "known": taken.known,
+        "failed": taken.failed,
+        "notes": offer.notes,
+        "files": taken.new,
+    }
