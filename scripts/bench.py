@@ -36,12 +36,20 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = (
     "# Benchmarks\n\nWritten by `make bench` (`scripts/bench.py`), a part for each machine. Times "
     "of steps are the least and the median, the first step left out; runs to be compared are "
-    "interleaved. Memory is the most the process had, on a GPU the most torch had reserved there.\n"
+    "interleaved. Memory is the most the process had, on a GPU the most torch had reserved there."
+    "\n\nWhere there is no GPU the subject `gpu` is left out; on a machine with one, `python "
+    "scripts/bench.py gpu` adds its part: 1024 pixels in batches of 1 to 8, with and without "
+    "checkpointing, `compile` and encoders, under the 15 GiB of a T4, and as the ancestor trains.\n"
 )
 ROUNDS = 2
 COUNTS = (10, 100, 1000, 10_000)
 UNET_ONLY = {"text_encoder_lr": 0, "text_encoder_2_lr": 0}
 ANCESTOR = {"checkpointing": "full", "caption_variants": 0}  # and --resident
+KINDS: dict[str, Mapping[str, Any]] = {
+    "no checkpointing": {"checkpointing": "none"},
+    "all checkpointed": {"checkpointing": "full"},
+    "compiled": {"checkpointing": "none", "compile": True},
+}
 FULL_SIZE = {
     "optimizer": "AdamW",
     "rank": 8,
@@ -233,10 +241,9 @@ def gpu(folder: Path) -> list[Table]:
     cases: dict[str, Mapping[str, Any]] = {}
     for batch in (1, 2, 4, 8):
         sized = plain | {"batch_size": batch, "precision": "bf16"}
-        for kind in ("none", "full"):
+        for kind, how in KINDS.items():
             for label, text in (("U-Net", UNET_ONLY), ("U-Net and encoders", {})):
-                name = f"{label}, batch {batch}, checkpointing {kind}"
-                cases[name] = sized | text | {"checkpointing": kind}
+                cases[f"{label}, batch {batch}, {kind}"] = sized | text | how
     rows = []
     for name, changes in cases.items():
         took = measured(project, changes)

@@ -66,6 +66,8 @@ def fill(
         made = layer.packed(tensor) if small else {last: tensor}  # type: ignore[operator]
         state |= {f"{path}.{each}".lstrip("."): value for each, value in made.items()}
     model.load_state_dict(state, assign=True)
+    if dtype != torch.float32:  # what matrix units take: 5 % of a step on a CPU, nothing in float32
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in model.modules():  # the only buffers that no file holds
         if getattr(module, "position_ids", None) is not None:
             module.position_ids = torch.arange(module.position_ids.shape[-1], device=device)[None]

@@ -197,3 +197,11 @@ def test_the_settings_of_the_base_model_reach_the_place_that_fetches_it(
     monkeypatch.setattr(sources, "resolve_vae", resolve)
     open_base(BaseSettings(base_model="owner/name", models_folder="/here", vae="owner/vae"))
     assert asked == [("owner/name", "/here"), ("owner/vae", "/here")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolutions_of_a_half_precision_base_are_laid_out_as_matrix_units_take_them(
+    dtype: torch.dtype,
+) -> None:
+    weight = load_base("demo", dtype).unet.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (dtype != torch.float32)

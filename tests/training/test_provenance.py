@@ -42,7 +42,7 @@ def test_a_run_is_described_from_its_project_base_and_plan(tmp_path: Path) -> No
         path=checkpoint,
         prediction="v_prediction",
         scheduler={"rescale_betas_zero_snr": True},
-        unet=SimpleNamespace(dtype=torch.bfloat16),
+        dtype=torch.bfloat16,
     )
     settings, plan = TrainingSettings(), Plan((), (), 4, 10)
     made = provenance.provenance(project, base, settings, plan, [], "astrid", 7.0)
