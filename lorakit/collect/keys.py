@@ -54,6 +54,6 @@ def how_to_give(site: str, *names: str) -> str:
     variables = " and ".join(variable(site, name) for name in names)
     lines = ", ".join(f'{name} = "..."' for name in names)
     return (
-        f"as the environment variables or Colab secrets {variables}, or into {keys_file()} (mode "
+        f"into the environment variables or Colab secrets {variables}, or into {keys_file()} (mode "
         f"600) below [{site}]: {lines}"
     )

@@ -26,8 +26,6 @@ def fetch(visitor: Visitor, call: Call, path: Path, md5: str = "") -> None:
     """
     try:
         _Transfer(visitor, call, path, md5.lower()).run()
-    except requests.RequestException as error:
-        raise CollectError(f"{call.host} cannot be asked ({error}).") from error
     except OSError as error:
         raise SaveError(
             f"{path} could not be written ({error.strerror or error}). Free some space, then run "
@@ -43,7 +41,7 @@ def small(visitor: Visitor, call: Call) -> Image.Image:
             image.load()
             return image.copy()
     except UNREADABLE as error:
-        raise CollectError(f"{call.url} is no picture ({error}).") from error
+        raise CollectError(f"{_place(call)} is no picture ({error}).") from error
 
 
 class _Transfer:

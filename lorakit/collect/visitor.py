@@ -7,6 +7,7 @@ from __future__ import annotations
 import email.utils
 import logging
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 AGENT = f"lorakit/{__version__} (+{REPOSITORY})"
 TRIES = 8  # in a row without a byte
+STRANGER = 3  # tries at a host that has never answered: perhaps there is none of that name
 PAUSE = 1.0  # seconds before the second try, doubled for each further one
 LONGEST = 60.0  # seconds of such a pause
 PATIENCE = 600.0  # seconds: a server that wants to be left alone for longer ends the run
@@ -83,6 +85,7 @@ class Visitor:
     _session: requests.Session = field(default_factory=requests.Session)
     _last: dict[str, float] = field(default_factory=dict)
     _denied: Counter[str] = field(default_factory=Counter)
+    _met: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._session.headers.update({"User-Agent": AGENT, "Accept-Encoding": "identity"})
@@ -117,12 +120,12 @@ class Visitor:
             except TRANSIENT as error:
                 grown, had = bytes_here() > had, bytes_here()
                 failed = 1 if grown else failed + 1
-                log.info("%s: %s", host, short(error))
-                if failed >= TRIES:
+                log.info("%s: %s", host, reason(error))
+                if failed >= (TRIES if host in self._met else STRANGER):
                     raise _given_up(host, error) from error
                 self._rest(host, failed, error)
             except requests.RequestException as error:
-                raise CollectError(f"{host} cannot be asked ({short(error)}).") from error
+                raise CollectError(f"{host} cannot be asked ({reason(error)}).") from error
 
     def once(self, call: Call, use: Callable[[requests.Response], T]) -> T:
         """One request, at a distance from the last one to that host. Raises Again for what another
@@ -137,6 +140,7 @@ class Visitor:
             timeout=TIMEOUT,
             stream=True,
         ) as answer:
+            self._met.add(call.host)
             try:
                 _check(answer, call)
             except Denied as denied:
@@ -187,11 +191,16 @@ def _given_up(host: str, error: Exception) -> CollectError:
     if isinstance(error, _Later):
         return Refused(f"{host} keeps saying that it was asked too often. Run again in an hour.")
     if isinstance(error, Again) or "the line broke off" in short(error):
-        return CollectError(f"{host} failed {TRIES} times ({short(error)}). Run again later.")
+        return CollectError(f"{host} failed {TRIES} times ({reason(error)}). Run again later.")
     return Refused(
-        f"{host} did not answer ({short(error)}). Run again when the connection is back: what is "
-        "here is not fetched twice."
+        f"{host} did not answer ({reason(error)}). Check the address, or run again when the "
+        "connection is back: what is here is not fetched twice."
     )
+
+
+def reason(error: Exception) -> str:
+    """A few words for an error, without the query of an address: it may hold a key."""
+    return re.sub(r"\?\S*", "", short(error))
 
 
 def _check(answer: requests.Response, call: Call) -> None:
@@ -216,6 +225,15 @@ def _check(answer: requests.Response, call: Call) -> None:
         raise Denied(f"There is nothing at {place} any more ({status}).", status)
     said = answer.raw.read(2000).decode("utf-8", "replace")
     raise Denied(f"{place} was refused ({status} {answer.reason}).", status, said)
+
+
+def is_address(text: str) -> bool:
+    """Whether that is the address of something on the web; pages and sites give all sorts."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def challenge(answer: requests.Response) -> bool:

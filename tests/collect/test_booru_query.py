@@ -148,3 +148,17 @@ def test_a_tag_that_the_server_saw_to_is_not_tested_again_for_it_may_have_anothe
     assert not rest.on(post("hatsune_miku"))
     assert not rest.on(post("hatsune_miku solo comic"))
     assert not rest.on(post("hatsune_miku solo", score=3))
+
+
+@pytest.mark.parametrize("engine", [Danbooru(), Gelbooru(), Moebooru()])
+@pytest.mark.parametrize("url", ["http://[bad", "javascript:x", "file:///etc/passwd", None, ""])
+def test_a_post_whose_address_is_none_has_no_file(engine: Engine, url: str | None) -> None:
+    row = {
+        "id": "12",
+        "file_url": url,
+        "tags": None,
+        "sample_url": "https://x/s.jpg",
+        "score": None,
+    }
+    read = engine.read(row, "https://site")
+    assert (read.id, read.files, read.score, read.parent) == (12, (), 0, 0)

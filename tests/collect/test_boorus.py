@@ -210,7 +210,7 @@ def test_without_a_key_gelbooru_is_not_asked_and_it_says_where_to_get_one(opened
     with pytest.raises(Refused) as refused:
         looked("gelbooru")
     said = str(refused.value)
-    assert "user_id and api_key is missing" in said and "Options, API Access" in said
+    assert "answers nobody without user_id and api_key" in said and "Options, API Access" in said
     assert "GELBOORU_USER_ID and GELBOORU_API_KEY" in said and str(keys.keys_file()) in said
     assert board.asked == []
 
@@ -222,6 +222,17 @@ def test_a_wrong_key_is_told_without_being_shown(opened, monkeypatch) -> None:
     with pytest.raises(Refused, match=r"refused .*401.*not accepted.*gelbooru\.com") as refused:
         looked("gelbooru")
     assert "wr0ng" not in str(refused.value)
+
+
+def test_a_site_that_is_not_there_is_told_soon_and_without_the_key(opened, monkeypatch) -> None:
+    opened("gelbooru", [Shown(1)])
+    nowhere = replace(sites.SITES["gelbooru"], base="http://127.0.0.1:9")
+    monkeypatch.setitem(sites.SITES, "gelbooru", nowhere)
+    with pytest.raises(Refused, match=r"did not answer \(Connection refused\)") as refused:
+        looked("gelbooru")
+    assert "s3cret" not in str(refused.value) and sum(slept) < 10
+    leaky = visitor.reason(OSError("gave up on url /index.php?api_key=s3cret now"))
+    assert leaky == "gave up on url /index.php now"
 
 
 def test_keys_come_from_a_file_that_only_its_owner_reads(opened, monkeypatch) -> None:

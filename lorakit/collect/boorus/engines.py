@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urljoin
 
 from ...errors import Refused
+from ..visitor import is_address
 from .post import RATINGS, File, Post, number
 from .query import ALL, Number, Query, Tag
 
@@ -99,7 +100,7 @@ class Gelbooru:
             width,
             height,
             number(row.get("parent_id")),
-            _files(sizes) if full else (),
+            _files(sizes),
             _address(base, small),
         )
 
@@ -152,7 +153,7 @@ class Danbooru:
             width,
             height,
             number(row.get("parent_id")),
-            _files(sizes) if row.get("file_url") else (),
+            _files(sizes),
             _address(base, row.get("preview_file_url")),
         )
 
@@ -206,7 +207,7 @@ class Moebooru:
             number(row.get("score")),
             *_pixels(row, ""),
             number(row.get("parent_id")),
-            _files(sizes) if row.get("file_url") else (),
+            _files(sizes),
             _address(base, row.get("preview_url")),
         )
 
@@ -254,13 +255,19 @@ def _rows(found: Any) -> list[Row]:
 
 
 def _files(sizes: Sequence[File]) -> tuple[File, ...]:
-    """Those that are there, each once, the original first."""
+    """Those that are there, each once, the original first; none where the original is not."""
+    if not sizes[0].url:
+        return ()
     return tuple({file.url: file for file in reversed(sizes) if file.url}.values())[::-1]
 
 
 def _address(base: str, url: Any) -> str:
-    """A full address: some sites leave out the protocol or the host."""
-    return urljoin(base + "/", str(url)) if url else ""
+    """A full address: some sites leave out the protocol or the host. '' for what is none."""
+    try:
+        full = urljoin(base + "/", str(url)) if url else ""
+    except ValueError:
+        return ""
+    return full if is_address(full) else ""
 
 
 def _pixels(row: Row, prefix: str) -> tuple[int, int]:

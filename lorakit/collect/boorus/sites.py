@@ -37,7 +37,7 @@ class Site:
             return found
         if self.must:
             missing = " and ".join(name for name, value in found.items() if not value)
-            raise Refused(f"{self.name} wants to know who asks: {missing} is missing. {self.login}")
+            raise Refused(f"{self.name} answers nobody without {missing}. {self.login}")
         return {}
 
     @property

@@ -18,7 +18,7 @@ from ...progress import Progress, silent, track
 from ...settings import check, setting
 from .. import Source
 from ..finds import Find, Offer
-from ..visitor import BROWSER, LARGEST, Call, Denied, Visitor
+from ..visitor import BROWSER, LARGEST, Call, Denied, Visitor, is_address
 from . import gallery
 from .page import Page, Shown, read_page
 from .picture import Taker
@@ -75,7 +75,7 @@ def look(settings: LinkSettings, items: Sequence[str], progress: Progress = sile
 
 def expand(item: str) -> list[str | Path]:
     """An item as addresses and saved pages; a text file is read. Raises CollectError."""
-    if item.lower().startswith(("http://", "https://")):
+    if is_address(item):
         return [item]
     path = Path(item).expanduser()
     if not path.is_file():
@@ -100,7 +100,7 @@ def _lines(path: Path) -> list[str]:
         word = line.strip()
         if not word or word.startswith("#"):
             continue
-        if not word.lower().startswith(("http://", "https://")):
+        if not is_address(word):
             raise CollectError(f"{path}, line {number}: '{word[:80]}' is no address.")
         kept.append(word)
     return kept

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from ... import colab
 from ...errors import CollectError
 from .. import keys
+from ..visitor import is_address
 
 UNKNOWN = 64  # its exit code for an address that it does not know
 PATIENCE = 900  # seconds for one list or one picture
@@ -118,7 +119,7 @@ def listed(url: str, limit: int) -> list[Item] | None:
     return [
         Item(url, number, row[1], row[2])
         for number, row in enumerate(found, 1)
-        if isinstance(row[1], str) and isinstance(row[2], dict)
+        if isinstance(row[1], str) and is_address(row[1]) and isinstance(row[2], dict)
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 
+from ..visitor import is_address
 from .variants import suffix_of
 
 SMALL = 100  # pixels, as the page states it: what is smaller is an icon
@@ -64,7 +65,7 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: (value or "").strip() for name, value in attrs}
         if tag == "base" and values.get("href"):
-            self.base = urljoin(self.base, values["href"])
+            self.base = self._full(values["href"]) or self.base
         elif tag == "a":
             self.link, self.linked = values.get("href", ""), False
         elif tag == "picture":
@@ -100,14 +101,19 @@ class _Reader(HTMLParser):
     def _add(self, urls: list[str]) -> bool:
         """Notes a picture; False if none of its addresses is one."""
         full = [self._full(url) for url in urls if url and not url.startswith("data:")]
-        kept = [url for url in dict.fromkeys(full) if _may_be_picture(url)]
+        kept = [url for url in dict.fromkeys(full) if url and _may_be_picture(url)]
         self.icons += bool(full) and not kept
         if kept:
             self.found.setdefault(kept[-1], Shown(tuple(kept)))
         return bool(kept)
 
     def _full(self, url: str) -> str:
-        return urljoin(self.base, url) if url else ""
+        """A full address as far as the page knows where it is; '' for what is none."""
+        try:
+            full = urljoin(self.base, url) if url else ""
+            return full if is_address(full) or not urlsplit(full).scheme else ""
+        except ValueError:
+            return ""
 
     def result(self) -> Page:
         """The page's own choice of a picture counts where it shows no other."""
@@ -124,7 +130,7 @@ def _widest_first(srcset: str) -> list[str]:
     rows = []
     for part in re.split(r",\s+", srcset.strip()):
         url, _, size = part.strip().rstrip(",").partition(" ")
-        number = re.match(r"[\d.]+", size.strip())
+        number = re.match(r"\d+(?:\.\d+)?", size.strip())
         if url:
             rows.append((float(number[0]) if number else 1.0, url))
     return [url for _, url in sorted(rows, key=lambda row: -row[0])]
@@ -136,6 +142,4 @@ def _small(values: dict[str, str]) -> bool:
 
 
 def _may_be_picture(url: str) -> bool:
-    parts = urlsplit(url)
-    known = parts.scheme in ("http", "https", "") and bool(parts.path)
-    return known and not parts.path.lower().endswith(NO_PICTURES) and not ICONS.search(url)
+    return not urlsplit(url).path.lower().endswith(NO_PICTURES) and not ICONS.search(url)

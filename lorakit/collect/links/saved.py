@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import email
-import email.policy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.message import EmailMessage
+from email.message import Message
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 from ...errors import CollectError
+from ..visitor import is_address
 from .page import Page, read_page
 
 PAGES = {".html", ".htm", ".xhtml"}
@@ -52,12 +52,11 @@ def _open_html(path: Path) -> SavedPage:
 
 
 def _open_mhtml(path: Path) -> SavedPage:
-    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    message = email.message_from_bytes(path.read_bytes())
     pictures: dict[str, bytes] = {}
-    html, base = "", str(message.get("Snapshot-Content-Location", ""))
+    html, base = "", _location(message, "Snapshot-Content-Location")
     for part in message.walk():
-        assert isinstance(part, EmailMessage)
-        place = str(part.get("Content-Location", ""))
+        place = _location(part, "Content-Location")
         body = part.get_payload(decode=True)
         if not isinstance(body, bytes):
             continue
@@ -71,6 +70,12 @@ def _open_mhtml(path: Path) -> SavedPage:
     return SavedPage(
         page, lambda url: partial(pictures.__getitem__, url) if url in pictures else None
     )
+
+
+def _location(part: Message, header: str) -> str:
+    """An address in a header, where long ones go over several lines; '' for none."""
+    text = "".join(str(part.get(header, "")).split())
+    return text if is_address(text) else ""
 
 
 def decode(body: bytes, charset: str = "") -> str:
