@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lorakit.collect import NAMES, source
 from lorakit.settings import table
 from lorakit.tagging.captions import TaggingSettings
 from lorakit.training.config import PreviewSettings, SubsetSettings, TrainingSettings
@@ -25,6 +26,7 @@ def settings_page() -> str:
     for cls in (TrainingSettings, PreviewSettings, TaggingSettings):
         parts.append(section(f"[{cls.SECTION}]", cls))
     parts.append(section(f"[[{SubsetSettings.SECTION}]]", SubsetSettings))
+    parts += [section(f"[{name}]", source(name).settings) for name in NAMES]
     return "\n".join(parts)
 
 

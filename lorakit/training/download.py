@@ -21,8 +21,9 @@ import requests
 
 from ..errors import BaseModelError, SaveError
 from ..progress import Progress, silent
+from ..web import TRANSIENT, Again, Request, get, short
 from .tensorfile import Header, NotSafetensors, read_header, whole_header
-from .web import PAUSE, TRANSIENT, TRIES, Again, Request, get, refuse, short
+from .web import PAUSE, TRIES, refuse
 
 try:
     import fcntl

@@ -18,11 +18,12 @@ from .. import colab
 from ..errors import BaseModelError, SaveError
 from ..files import write_text
 from ..progress import Progress, silent
+from ..web import Request
 from .download import Check, Download, fetch
 from .links import CIVITAI, MENU, VAES, Listed, Source, endpoint, listed, names, parse
 from .offers import PARTS, choose, choose_civitai, newest_version
 from .tensorfile import Header
-from .web import Request, ask
+from .web import ask
 
 __all__ = ["DEMO", "MENU", "VAES", "Listed", "listed", "names", "parse", "resolve", "resolve_vae"]
 

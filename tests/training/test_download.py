@@ -15,7 +15,8 @@ from lorakit.errors import BaseModelError, SaveError
 from lorakit.training import download, web
 from lorakit.training.download import Download, fetch
 from lorakit.training.tensorfile import Header
-from lorakit.training.web import Request, ask
+from lorakit.training.web import ask
+from lorakit.web import Request
 
 from .servers import Asked, Reply, Running, Web, checkpoint, saved
 
