@@ -8,7 +8,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](COLAB/notebooks/Dataset_Maker.ipynb)
 #
 # **Run all** with nothing chosen works on drawn sample pictures, so that you can see what each step does. For your
-# own character: name it under *Project*, put pictures into the folder shown there, and run the cells below it.
+# own character: name it under *Project*, collect pictures or put them into the folder shown there, and run the cells below.
 # Nothing is ever deleted: what goes, goes to the project's `removed` folder and can be brought back.
 
 # %% Set up
@@ -32,6 +32,11 @@ from lorakit.widgets import show
 from lorakit.widgets.projects import ProjectPicker
 
 picker = show(ProjectPicker())
+
+# %% Collect: fan art, links, screencaps, 3D models, sprites, your own files (look first, then take)
+from lorakit.widgets.collecting import CollectView
+
+collecting = show(CollectView(picker.ready()))
 
 # %% Pictures
 from lorakit.widgets.gallery import gallery

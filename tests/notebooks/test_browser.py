@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,14 +157,38 @@ def notebook(tmp_path: Path) -> Iterator[Notebook]:
         browser.close()
 
 
-def test_dataset_maker(server: str, notebook: Notebook, sample: Project) -> None:
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    """Two pictures of one's own, one with a caption."""
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in (40, 41):
+            good_picture(i).save(tmp_path / f"own{i}.png")
+            archive.write(tmp_path / f"own{i}.png", f"own{i}.png")
+        archive.writestr("own40.txt", "astrid, smile")
+    return path
+
+
+def test_dataset_maker(server: str, notebook: Notebook, sample: Project, zipped: Path) -> None:
     notebook.open(f"{server}/notebooks/Dataset_Maker.ipynb")
     notebook.run(0, 1, 2)
-    notebook.says("lk-gallery", "31 pictures")
-    assert notebook.pictures("lk-gallery") == 30  # the broken one has a box instead
-    notebook.shoot("lk-gallery", "gallery")
+    notebook.page.locator(".lk-source select").select_option("Your own: zips, folders, links")
+    notebook.page.locator(".lk-items textarea").fill(str(zipped))
+    notebook.page.locator(".lk-look").click()
+    notebook.says("lk-collect-line", "2 new pictures of 2.")
+    assert notebook.pictures("lk-offer") == 2
+    assert not list(sample.dataset.glob("own*"))
+    notebook.shoot("lk-source", "collect")
+    notebook.page.locator(".lk-take").click()
+    notebook.says("lk-collect-line", "2 new pictures. They are in ")
+    assert (sample.dataset / "own40.txt").read_text() == "astrid, smile\n"
 
     notebook.run(3)
+    notebook.says("lk-gallery", "33 pictures")
+    assert notebook.pictures("lk-gallery") == 32  # the broken one has a box instead
+    notebook.shoot("lk-gallery", "gallery")
+
+    notebook.run(4)
     notebook.says("lk-clean-line", "1 broken and ")
     notebook.page.locator(".lk-removed-list select").select_option("astrid_copy_small.jpg")
     notebook.page.locator(".lk-bring-back").click()
@@ -171,12 +196,12 @@ def test_dataset_maker(server: str, notebook: Notebook, sample: Project) -> None
     notebook.shoot("lk-clean-line", "cleaning")
     assert (sample.dataset / "astrid_copy_small.jpg").exists()
 
-    notebook.run(4)
+    notebook.run(5)
     notebook.page.locator(".lk-propose").click()
     notebook.page.wait_for_timeout(2 * SECOND)
     notebook.shoot("lk-propose", "tagging")
     notebook.fill("lk-tagging-base_tags", ", ".join(TAGGING.base_tags))
-    notebook.run(5)
+    notebook.run(6)
     notebook.says(
         "lk-tag-line", f"captions written. Activation tag: astrid. Base tags: {BASE_TAGS[0]}"
     )
