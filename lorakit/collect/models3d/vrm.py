@@ -45,4 +45,6 @@ def _old(meta: Mapping[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    return {True: "allowed", False: "not allowed"}.get(value, str(value))  # type: ignore[arg-type]
+    if isinstance(value, bool):
+        return "allowed" if value else "not allowed"
+    return str(value)
