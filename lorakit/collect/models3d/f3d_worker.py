@@ -47,11 +47,11 @@ class Studio:
         if engine.scene.get_scene_info().number_of_points == 0:
             return {"error": "there is no mesh in it: nothing would be seen."}
         if clip >= 0:
-            engine.animation.load_time(time)
+            engine.scene.animation.load_time(time)
         return {"clips": self._clips(), "points": engine.scene.get_scene_info().number_of_points}
 
     def _clips(self) -> list[list[Any]]:
-        animation, found = self.engine.animation, []
+        animation, found = self.engine.scene.animation, []
         for number, name in enumerate(animation.get_names()):
             self.engine.options["scene.animation.indices"] = [number]
             start, end = animation.get_time_range()

@@ -79,7 +79,7 @@ def _engine(settings: ModelSettings, progress: Progress) -> Engine:
     from ...install import ensure
     from .f3d import F3D
 
-    ensure("f3d>=3.1", "80 MB", progress)
+    ensure("f3d>=4", "80 MB", progress)
     return F3D(settings)
 
 
@@ -105,9 +105,13 @@ def choose(settings: ModelSettings, model: Model, study: Study) -> tuple[list[Sh
         )
     if not stances:
         stances = [Stance(AS_IT_IS, pose=AS_IT_IS)]
-    framings, backgrounds = dict.fromkeys(settings.framings), itertools.cycle(settings.background)
+    framings, colours = dict.fromkeys(settings.framings), settings.background
     chosen = itertools.product(stances, framings, settings.directions())
-    return [Shot(model, *each, next(backgrounds)) for each in chosen], notes
+    return [
+        # one further each time round: else a direction always has the same colour
+        Shot(model, *each, colours[(number + number // settings.views) % len(colours)])
+        for number, each in enumerate(chosen)
+    ], notes
 
 
 class Studio:

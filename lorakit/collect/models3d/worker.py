@@ -66,7 +66,9 @@ class Worker:
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            return process.stdout.readline()
+            while (line := process.stdout.readline()) and not line.startswith("{"):
+                pass  # a greeting, said before the script ran
+            return line
         except (BrokenPipeError, ConnectionResetError):
             return ""
 
