@@ -73,7 +73,8 @@ class Blender:
     def _open(self, model: Model) -> dict[str, Any]:
         gltf = self._gltf(model)
         path = as_glb(model, gltf, self.folder) if gltf and model.kind in GLTF else model.path
-        request = {"do": "open", "file": str(path.resolve()), "up": self.settings.up}
+        request = {"do": "open", "file": str(path.resolve())}
+        request["up"] = self.settings.upward(model.kind)
         reply: dict[str, Any] = self.worker.ask(model.path.name, request)
         return reply
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 import tempfile
 import weakref
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ...errors import CollectError
 from . import vrm
 from .clips import Clip, at, clips
 from .engine import Stance, Study, bones_of, finite, front, rig_notes
-from .files import Model, as_glb, missing_beside, opened
+from .files import GLTF, Model, as_glb, missing_beside, opened
 from .gltf import Gltf, write_glb
 from .humanoid import lacking
 from .poses import POSES, strike
@@ -115,12 +116,25 @@ class F3D:
     def _open(
         self, model: Model, path: Path, *, clip: int = -1, time: float = 0.0, blended: bool = False
     ) -> dict:
-        up = "y" if model.kind in (".glb", ".gltf", ".vrm") else self.settings.up
+        up = "y" if model.kind in (*GLTF, ".fbx", ".dae") else self.settings.upward(model.kind)
         request = {"file": str(path), "clip": clip, "time": time, "up": up, "blended": blended}
         reply: dict = self.worker.ask(model.path.name, {"do": "open", **request})
         return reply
 
     def draw(self, model: Model, camera: Camera, out: Path, *, draft: bool = False) -> None:
         """Writes a picture of what stands there. Raises CollectError."""
+        if self.standing and not self.standing[2].places:
+            camera = farther(camera, 2 * float(np.ptp(self.standing[2].points, axis=0).max()))
         request = {"camera": asdict(camera), "light": self.settings.light, "out": str(out)}
         self.worker.ask(model.path.name, {"do": "render", **request})
+
+
+def farther(camera: Camera, distance: float) -> Camera:
+    """The same picture with a longer lens from at least that far. f3d does not know how far a rigged
+    .fbx reaches, and so cuts off what is close.
+    """
+    target, away = np.array(camera.target), np.subtract(camera.position, camera.target)
+    times = max(1.0, distance / float(np.linalg.norm(away)))
+    angle = 2 * math.atan(math.tan(math.radians(camera.angle) / 2) / times)
+    position = target + away * times
+    return replace(camera, position=tuple(position.tolist()), angle=math.degrees(angle))

@@ -30,7 +30,7 @@ for _name in ("bool", "int", "float", "object"):
         setattr(np, _name, getattr(builtins, _name))
 
 HULL = 400  # directions in which the farthest point is reported
-LAMP = 2.2  # watts a square metre of a sun of strength 1
+LAMP = 1.3  # watts a square metre of a sun of strength 1
 DRAFT_SAMPLES = 4
 Y_UP = Matrix(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, 0), (0, 0, 0, 1)))  # from Blender's z up
 SHAPES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
@@ -56,6 +56,8 @@ def importers(path):
         ".pmx": [("mmd_tools.import_model", {})],
         ".pmd": [("mmd_tools.import_model", {})],
     }
+    if bpy.app.version < (3, 6):  # its new reader makes materials half transparent
+        table[".obj"].reverse()
     for usd in (".usd", ".usdc", ".usdz"):
         table[usd] = [("wm.usd_import", {})]
     return table.get(kind, [])
@@ -267,7 +269,7 @@ def prepare(scene):
     scene.world.use_nodes = True
     grey = scene.world.node_tree.nodes.get("Background")
     grey.inputs["Color"].default_value = (1, 1, 1, 1)
-    grey.inputs["Strength"].default_value = 0.35
+    grey.inputs["Strength"].default_value = 0.3
 
 
 def graphics_card():

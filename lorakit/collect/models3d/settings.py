@@ -65,8 +65,9 @@ class ModelSettings:
         choices=("auto", "cpu", "gpu"), advanced=True,
     )  # fmt: skip
     up: str = setting(
-        "y", "Which axis of the file points up, where f3d shows a model lying: z in many .stl, "
-        ".ply and .obj files", choices=("y", "z"), advanced=True,
+        "auto", "Which axis of the file points up, where a model is shown lying; auto: z in .stl "
+        "and .ply, else y; .glb, .vrm, .fbx and .dae say it themselves",
+        choices=("auto", "y", "z"), advanced=True,
     )  # fmt: skip
     turn: int = setting(
         0, "Turns the front, where a model without a rig looks elsewhere",
@@ -113,6 +114,10 @@ class ModelSettings:
         if not self.elevations:
             raise SettingsError("models3d: elevations is empty; give at least one, like 0.")
         return list(dict.fromkeys(int(given) for given in self.elevations))
+
+    def upward(self, kind: str) -> str:
+        """The axis that points up in a file with that suffix."""
+        return ("z" if kind in (".stl", ".ply") else "y") if self.up == "auto" else self.up
 
     def directions(self) -> list[tuple[int, int]]:
         """(azimuth, elevation) of every view, in degrees."""
