@@ -118,7 +118,9 @@ class Person:
             made.append((bone, BODY[bone][3], *capsule(self.places[bone], end, BODY[bone][2])))
         up, front = np.array([0, 1.0, 0]), np.array([0, 0, float(self.front)])
         top = self.ends["head"]
-        made.append(("head", HAIR, *capsule(top + up * 0.03 - front * 0.03, top - front * 0.05, 0.125)))
+        made.append(
+            ("head", HAIR, *capsule(top + up * 0.03 - front * 0.03, top - front * 0.05, 0.125))
+        )
         nose = self.places["head"] + up * 0.04 + front * 0.12
         made.append(("head", "e06060", *capsule(nose, nose + front * 0.04, 0.02)))
         return made

@@ -395,7 +395,11 @@ def test_links_bombs_and_damaged_zips_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.obj", bytes(300 << 20))
     (tmp_path / "half.zip").write_bytes((tmp_path / "link.zip").read_bytes()[:40])
-    for name, words in [("link", "is a link"), ("bomb", "no model"), ("half", "cannot be unpacked")]:
+    for name, words in [
+        ("link", "is a link"),
+        ("bomb", "no model"),
+        ("half", "cannot be unpacked"),
+    ]:
         with pytest.raises(CollectError, match=words):
             models(str(tmp_path / f"{name}.zip"), "f3d", tmp_path / "out")
 

@@ -155,12 +155,17 @@ def package_folder() -> Path:
 
 
 def _has_bpy(python: Path) -> bool:
-    return python.is_file() and any(python.parents[1].glob("lib/python*/site-packages/bpy/__init__*"))
+    return python.is_file() and any(
+        python.parents[1].glob("lib/python*/site-packages/bpy/__init__*")
+    )
 
 
 def _how_to_get() -> str:
     version = sys.version_info[:2]
-    ways = ["install it (on Colab and Debian: apt-get install -y blender)", "give its path (blender)"]
+    ways = [
+        "install it (on Colab and Debian: apt-get install -y blender)",
+        "give its path (blender)",
+    ]
     if version in PACKAGES:
         ways.append(f"let lorakit fetch it with install_blender ({SIZE})")
     return f"Blender is not found here: {', '.join(ways[:-1])}, or {ways[-1]}."

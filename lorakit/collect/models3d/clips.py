@@ -74,7 +74,9 @@ def _value(model: Gltf, sampler: dict[str, Any], path: str, time: float) -> np.n
     after = int(np.clip(np.searchsorted(times, time, side="right"), 0, len(times) - 1))
     before = max(0, after - 1) if time < times[after] else after
     gap = times[after] - times[before]
-    share = 0.0 if kind == "STEP" or gap <= 0 else float(np.clip((time - times[before]) / gap, 0, 1))
+    share = (
+        0.0 if kind == "STEP" or gap <= 0 else float(np.clip((time - times[before]) / gap, 0, 1))
+    )
     if path == "rotation":
         return _between(values[before], values[after], share)
     return (1 - share) * values[before] + share * values[after]
@@ -88,5 +90,3 @@ def _between(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
     if angle < 1e-6:
         return a
     return (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
-
-

@@ -52,7 +52,9 @@ class Engine(Protocol):
         """Writes a picture of what stands there, as PNG with transparency; a draft is quicker."""
 
 
-def bones_of(skeleton: Skeleton, extensions: Mapping[str, object], nodes: Sequence[str]) -> dict[str, int]:
+def bones_of(
+    skeleton: Skeleton, extensions: Mapping[str, object], nodes: Sequence[str]
+) -> dict[str, int]:
     """Joint by bone: as the file's VRM extension says (it counts `nodes`), else guessed."""
     names = [joint.name for joint in skeleton.joints]
     stated = from_vrm(extensions)
@@ -66,7 +68,9 @@ def bones_of(skeleton: Skeleton, extensions: Mapping[str, object], nodes: Sequen
 def rig_notes(name: str, joints: int, bones: Mapping[str, int]) -> list[str]:
     """A sentence on the rig that was found, or was not."""
     if not (missing := lacking(bones)):
-        return [f"{name}: joints of a person found ({len(bones)} bones), so every pose is possible."]
+        return [
+            f"{name}: joints of a person found ({len(bones)} bones), so every pose is possible."
+        ]
     if joints == 0:
         return [f"{name} has no rig: it is shown as it is, without poses."]
     return [
@@ -89,4 +93,6 @@ def slug(name: str) -> str:
 
 def finite(points: np.ndarray) -> bool:
     """Whether there is a body to be framed."""
-    return len(points) > 0 and bool(np.isfinite(points).all()) and math.isfinite(float(np.ptp(points)))
+    return (
+        len(points) > 0 and bool(np.isfinite(points).all()) and math.isfinite(float(np.ptp(points)))
+    )

@@ -28,6 +28,16 @@ from .views import Camera, Stand, corners
 from .worker import Worker
 
 MODULE = "lorakit.collect.models3d.f3d_worker"
+# f3d brings its own OpenSSL: it cannot be loaded once another part has loaded the system's. So it
+# comes first, before anything of lorakit; if it cannot be loaded, the worker says why.
+START = f"""
+try:
+    import f3d
+except ImportError:
+    pass
+from runpy import run_module
+run_module("{MODULE}", run_name="__main__")
+"""
 ROOT = Path(__file__).parents[3]  # where the package lorakit lies
 
 
@@ -38,7 +48,7 @@ class F3D:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.settings = settings
         self.worker = Worker(
-            "f3d", [sys.executable, "-m", MODULE], {"PYTHONPATH": os.pathsep.join(paths)}
+            "f3d", [sys.executable, "-c", START], {"PYTHONPATH": os.pathsep.join(paths)}
         )
         self.folder = Path(tempfile.mkdtemp(prefix="lorakit-models3d-"))
         weakref.finalize(self, shutil.rmtree, self.folder, True)
@@ -68,7 +78,9 @@ class F3D:
             gltf, skeleton = opened(model), None
             if gltf is not None:
                 names = [str(node.get("name", index)) for index, node in enumerate(gltf.nodes)]
-                bare = of_nodes([node | {"name": names[i]} for i, node in enumerate(gltf.nodes)], {})
+                bare = of_nodes(
+                    [node | {"name": names[i]} for i, node in enumerate(gltf.nodes)], {}
+                )
                 found = bones_of(bare, gltf.json.get("extensions", {}), names)
                 skeleton = Skeleton(bare.joints, found)
                 skeleton.order()  # raises for a circle
@@ -89,9 +101,7 @@ class F3D:
         self.standing = (model.digest, stance, stand)
         return stand
 
-    def _worked_out(
-        self, model: Model, stance: Stance, gltf: Gltf, skeleton: Skeleton
-    ) -> Stand:
+    def _worked_out(self, model: Model, stance: Stance, gltf: Gltf, skeleton: Skeleton) -> Stand:
         """The person in a file that lorakit can read itself."""
         frame = front(skeleton, self.settings.turn)
         posed = at(gltf, stance.clip, stance.time) if stance.clip >= 0 else gltf.changed()

@@ -1,6 +1,4 @@
-"""The process that draws with f3d: `python -m lorakit.collect.models3d.f3d_worker`. See worker.py
-for how it is spoken to, f3d.py for what it is asked.
-"""
+"""The process that draws with f3d, started by f3d.py. See worker.py for how it is spoken to."""
 
 from __future__ import annotations
 

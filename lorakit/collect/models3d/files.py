@@ -68,9 +68,13 @@ def _openable(path: Path, kinds: tuple[str, ...], engine: str) -> None:
     if kind in kinds:
         return
     if kind in BEST and engine == "f3d":
-        raise CollectError(f"f3d does not open {kind} files: choose engine blender for {path.name}.")
+        raise CollectError(
+            f"f3d does not open {kind} files: choose engine blender for {path.name}."
+        )
     if kind in BEST:
-        raise CollectError(f"Blender does not open {kind} files: choose engine f3d for {path.name}.")
+        raise CollectError(
+            f"Blender does not open {kind} files: choose engine f3d for {path.name}."
+        )
     raise CollectError(
         f"{path.name} is no 3D model that lorakit knows: it opens {_list(kinds)}, or a zip of them."
     )
@@ -101,7 +105,9 @@ def unpack(path: Path, folder: Path) -> list[Path]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _extract(archive, member, target)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise CollectError(f"{path.name} cannot be unpacked ({error}). Download it again.") from error
+        raise CollectError(
+            f"{path.name} cannot be unpacked ({error}). Download it again."
+        ) from error
     return sorted(each for each in folder.rglob("*") if each.is_file())
 
 

@@ -117,9 +117,7 @@ def _depth(index: int, parents: Sequence[int]) -> int:
     return depth
 
 
-def _repair(
-    found: dict[str, int], side: str, names: Sequence[str], parents: Sequence[int]
-) -> None:
+def _repair(found: dict[str, int], side: str, names: Sequence[str], parents: Sequence[int]) -> None:
     """Rigs that say 'shoulder' for the upper arm have no clavicle, and so no upper arm yet."""
     upper, shoulder, lower = side + "UpperArm", side + "Shoulder", side + "LowerArm"
     if upper not in found and lower in found and shoulder in found:

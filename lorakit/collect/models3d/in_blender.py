@@ -187,7 +187,11 @@ def pose(rig, turns):
         bone.matrix_basis = Matrix()
         if bone.name in turns:
             own = bone.bone
-            rest = own.parent.matrix_local.inverted() @ own.matrix_local if own.parent else own.matrix_local
+            rest = (
+                own.parent.matrix_local.inverted() @ own.matrix_local
+                if own.parent
+                else own.matrix_local
+            )
             turn = rest.to_3x3().normalized().inverted() @ Matrix(turns[bone.name])
             bone.rotation_mode = "QUATERNION"
             bone.rotation_quaternion = turn.to_quaternion()
@@ -387,7 +391,9 @@ def serve():
         except Exception as error:  # said to the other side, which knows the file
             lines = str(error).strip().splitlines()
             said = [line for line in lines if line and not line.startswith("Location:")]
-            reply = {"error": f"Blender cannot do it ({said[-1][:200] if said else type(error).__name__})"}
+            reply = {
+                "error": f"Blender cannot do it ({said[-1][:200] if said else type(error).__name__})"
+            }
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -100,9 +100,7 @@ def choose(settings: ModelSettings, model: Model, study: Study) -> tuple[list[Sh
             "N moments of each."
         )
     if not study.posable and any(framing != FULL for framing in settings.framings):
-        notes.append(
-            f"{model.path.name}: where its head and hips are is guessed from its height."
-        )
+        notes.append(f"{model.path.name}: where its head and hips are is guessed from its height.")
     if not stances:
         stances = [Stance(AS_IT_IS, pose=AS_IT_IS)]
     framings, colours = dict.fromkeys(settings.framings), settings.background

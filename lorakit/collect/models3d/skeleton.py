@@ -119,7 +119,9 @@ def local_matrix(node: Mapping[str, Any]) -> Matrix:
 
 def of_nodes(nodes: Sequence[Mapping[str, Any]], bones: Mapping[str, int]) -> Skeleton:
     """The skeleton of a glTF file's nodes."""
-    parents = {child: index for index, node in enumerate(nodes) for child in node.get("children", ())}
+    parents = {
+        child: index for index, node in enumerate(nodes) for child in node.get("children", ())
+    }
     joints = [
         Joint(str(node.get("name", "")), parents.get(index, -1), local_matrix(node))
         for index, node in enumerate(nodes)
