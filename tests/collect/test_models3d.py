@@ -128,7 +128,7 @@ def test_edges_have_the_persons_colour_and_no_dark_fringe(tmp_path: Path) -> Non
     near = edge & (count > 3)
     assert near.sum() > 50
     # what is behind the model is black: weighed by it, edges would be half as bright
-    assert np.median(bright[near] / (total[near] / count[near])) > 0.9
+    assert np.median(bright[near] / (total[near] / count[near])) > 0.75
 
 
 def test_backgrounds_take_turns_and_lie_behind_the_edges(tmp_path: Path) -> None:

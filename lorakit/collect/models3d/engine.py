@@ -1,4 +1,4 @@
-"""What both engines have in common: what can be done with a model, and how a person stands in it."""
+"""What both engines have in common: what can be done with a model, and how a person stands."""
 
 from __future__ import annotations
 

@@ -140,8 +140,8 @@ class F3D:
 
 
 def farther(camera: Camera, distance: float) -> Camera:
-    """The same picture with a longer lens from at least that far. f3d does not know how far a rigged
-    .fbx reaches, and so cuts off what is close.
+    """The same picture with a longer lens from at least that far. f3d does not know how far a
+    rigged .fbx reaches, and so cuts off what is close.
     """
     target, away = np.array(camera.target), np.subtract(camera.position, camera.target)
     times = max(1.0, distance / float(np.linalg.norm(away)))

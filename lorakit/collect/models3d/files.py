@@ -116,7 +116,8 @@ def _harmless(name: str, members: list[zipfile.ZipInfo]) -> None:
     packed = sum(member.compress_size for member in members)
     if len(members) > MOST_FILES or total > MOST_BYTES or total > DENSEST * max(packed, 1 << 20):
         raise CollectError(
-            f"{name} would unpack to {len(members)} files of {total / 1e9:.1f} GB; that is no model."
+            f"{name} would unpack to {len(members)} files of {total / 1e9:.1f} GB: that is no "
+            "model."
         )
     for member in members:
         inside = PurePosixPath(member.filename.replace("\\", "/"))

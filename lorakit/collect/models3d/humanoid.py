@@ -42,8 +42,9 @@ WORDS = {
 MEANINGS = {word: bone for bone, words in WORDS.items() for word in words.split()}
 # MikuMikuDance's names, in which most .pmx models come
 MMD = {
-    "下半身": "hips", "センター": "hips", "上半身": "spine", "上半身2": "chest", "上半身3": "upperChest",
-    "首": "neck", "頭": "head", "肩": "Shoulder", "腕": "UpperArm", "ひじ": "LowerArm", "手首": "Hand",
+    "下半身": "hips", "センター": "hips",
+    "上半身": "spine", "上半身2": "chest", "上半身3": "upperChest", "首": "neck", "頭": "head",
+    "肩": "Shoulder", "腕": "UpperArm", "ひじ": "LowerArm", "手首": "Hand",
     "足": "UpperLeg", "ひざ": "LowerLeg", "足首": "Foot", "つま先": "Toes",
 }  # fmt: skip
 PREFIX = re.compile(r"^(mixamorig\d*|bip0*\d+|bip|def|org|j|cc_base|valvebiped)[\W_]+", re.I)

@@ -2,9 +2,9 @@
 """Runs inside Blender: `blender -b --disable-autoexec -P in_blender.py -- LOOK.json`, or with a
 Python that has bpy: `python in_blender.py -- LOOK.json`. Blender 3.3 or newer.
 
-This file stands alone. It uses Blender's Python interface, which is GPL, so it may be used under the
-GPL too; lorakit does not import it, but speaks with it through a pipe, a line of JSON a request and
-a line a reply. LOOK.json: samples, device, toon, lights (as in lights.py).
+This file stands alone. It uses Blender's Python interface, which is GPL, so it may be used under
+the GPL too; lorakit does not import it, but speaks with it through a pipe, a line of JSON a request
+and a line a reply. LOOK.json: samples, device, toon, lights (as in lights.py).
 
 Outside of Blender y is up and z to the front; inside z is up. Everything that passes the pipe has
 y up.
@@ -40,7 +40,7 @@ class Refused(Exception):
     """What cannot be done, as a sentence."""
 
 
-def importers(path):
+def importers(path: str) -> list:
     """The operators that may open the file, with their options, the newest first."""
     kind = os.path.splitext(path)[1].lower()
     table = {
@@ -112,7 +112,7 @@ def armature():
 
 
 def hide_others(rig):
-    """Lights go, ours come; beside a rig, what does not hang on it (floors, backdrops) is hidden."""
+    """Lights go, ours come; beside a rig, what does not hang on it (floors, walls) is hidden."""
     scene = bpy.context.scene
     shapes = [thing for thing in scene.objects if thing.type in SHAPES]
     own = [thing for thing in shapes if rig and belongs(thing, rig)]
@@ -391,9 +391,8 @@ def serve():
         except Exception as error:  # said to the other side, which knows the file
             lines = str(error).strip().splitlines()
             said = [line for line in lines if line and not line.startswith("Location:")]
-            reply = {
-                "error": f"Blender cannot do it ({said[-1][:200] if said else type(error).__name__})"
-            }
+            last = said[-1][:200] if said else type(error).__name__
+            reply = {"error": f"Blender cannot do it ({last})"}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -105,11 +105,12 @@ def choose(settings: ModelSettings, model: Model, study: Study) -> tuple[list[Sh
         stances = [Stance(AS_IT_IS, pose=AS_IT_IS)]
     framings, colours = dict.fromkeys(settings.framings), settings.background
     chosen = itertools.product(stances, framings, settings.directions())
-    return [
+    shots = []
+    for number, (stance, framing, direction) in enumerate(chosen):
         # one further each time round: else a direction always has the same colour
-        Shot(model, *each, colours[(number + number // settings.views) % len(colours)])
-        for number, each in enumerate(chosen)
-    ], notes
+        colour = colours[(number + number // settings.views) % len(colours)]
+        shots.append(Shot(model, stance, framing, direction, colour))
+    return shots, notes
 
 
 class Studio:

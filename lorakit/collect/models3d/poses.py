@@ -93,7 +93,8 @@ POSES: dict[str, Pose] = {
         ("kneeling",),
     ),
     "look back": Pose(
-        HANGING | {"spine": (0, 16, 0), "chest": (0, 12, 0), "neck": (0, 22, 0), "head": (0, 36, 0)},
+        HANGING
+        | {"spine": (0, 16, 0), "chest": (0, 12, 0), "neck": (0, 22, 0), "head": (0, 36, 0)},
         ("standing", "looking back"),
     ),
 }  # fmt: skip

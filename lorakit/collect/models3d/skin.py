@@ -1,5 +1,5 @@
-"""Bending a skinned mesh as its joints say, once and for all: what comes out has no rig, so a viewer
-knows how far it reaches.
+"""Bending a skinned mesh as its joints say, once and for all: what comes out has no rig, so a
+viewer knows how far it reaches.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Still:
         self.json["meshes"].append(mesh)
 
     def _joints(self, skin: int) -> Matrix:
-        """For each joint of a skin the 4x4 that moves a point from where it was bound, [n, 4, 4]."""
+        """For each joint of a skin what moves a point from where it was bound, [n, 4, 4]."""
         given = self.source.json["skins"][skin]
         worlds = np.stack([self.worlds[joint] for joint in given["joints"]])
         if "inverseBindMatrices" not in given:

@@ -131,7 +131,8 @@ def camera(
     flat = points @ axes.T  # right, up, towards the camera
     low, high = flat.min(0), flat.max(0)
     middle = (low + high) / 2
-    size = _size(*(high - low)[:2], side)
+    width, height = (high - low)[:2]
+    size = _size(float(width), float(height), side)
     tangent = math.tan(math.radians(angle) / 2)
     reach = tangent * (1 - 2 * margin)
     wide = reach * size[0] / size[1]

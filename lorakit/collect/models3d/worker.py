@@ -35,7 +35,7 @@ class Worker:
         self.lives = 0  # how often it was started: what it had open is gone with each
         self.lock = threading.Lock()
         self.said = Path(tempfile.mkstemp(prefix="lorakit-", suffix=".log")[1])
-        self.ended = weakref.finalize(self, _tidy, self.said)
+        self.ended: Any = weakref.finalize(self, _tidy, self.said)
 
     def ask(self, about: str, request: Mapping[str, Any], patience: float = PATIENCE) -> Any:
         """The reply to `request`; `about` names the file in errors. Raises CollectError."""
