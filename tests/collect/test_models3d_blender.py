@@ -1,5 +1,5 @@
-"""3D models drawn by Blender: the same person, in what Blender opens. Slow, and only where a Blender
-is: `apt-get install -y blender python3-numpy`.
+"""3D models drawn by Blender: the same person, in what Blender opens. Slow, and only where a
+Blender is: `apt-get install -y blender python3-numpy`.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def test_the_same_person_as_f3d_draws(tmp_path: Path) -> None:
     by_f3d = pictures(look(path, **chosen, size=96), tmp_path)
     for one, other in zip(by_blender, by_f3d, strict=True):
         assert frame_free(one[..., 3])
-        assert (one[..., 3][solid(one[..., 3])] >= 254).mean() > 0.9
+        inside = solid(np.where(solid(one[..., 3]), 255, 0))  # Cycles blurs two pixels of edge
+        assert (one[..., 3][inside] == 255).all()
         assert set(np.unique(one[one[..., 3] == 0])) == {0}
-        assert overlap(one, other) > 0.85
+        assert overlap(one, other) > 0.9
     assert overlap(by_blender[1], by_blender[5]) < 0.8  # from the side, who sits has another shape
 
 
@@ -98,6 +99,7 @@ def test_clips_of_an_fbx_by_both_engines(converted: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@needs_blender
 def test_f3d_cuts_no_hole_into_a_head_near_by(converted: Path, tmp_path: Path) -> None:
     chosen = {"views": 1, "poses": ("as it is",), "framings": ("head",), "size": 96}
     (by_fbx,) = pictures(look(converted / "girl.fbx", **chosen), tmp_path)
@@ -118,7 +120,7 @@ def test_a_cartoon_has_few_tones_and_dark_lines(tmp_path: Path) -> None:
 
 
 def dark(image: np.ndarray) -> int:
-    return int(((image[..., 3] > 200) & (image[..., :3].max(2) < 60)).sum())
+    return int(((image[..., 3] > 200) & (image[..., :3].max(2) < 85)).sum())
 
 
 @pytest.mark.slow
@@ -138,10 +140,14 @@ def test_without_a_blender_it_is_said_how_to_get_one(
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "version_info", (3, 13, 1))
-    with pytest.raises(Refused, match=r"apt-get install -y blender\), give its path \(blender\), or"):
+    with pytest.raises(
+        Refused, match=r"apt-get install -y blender\), give its path \(blender\), or"
+    ):
         look(tmp_path / "a.glb", engine="blender")
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
-    with pytest.raises(Refused, match=r"Blender is not found here: install it .*, or give its path"):
+    with pytest.raises(
+        Refused, match=r"Blender is not found here: install it .*, or give its path"
+    ):
         look(tmp_path / "a.glb", engine="blender")
     with pytest.raises(Refused, match=r"does not exist for Python 3\.12"):
         look(tmp_path / "a.glb", engine="blender", install_blender=True)
@@ -166,4 +172,11 @@ def test_the_package_is_fetched_into_an_environment_of_its_own(
         SOURCE.look(settings, ["a.glb"], lambda what, done, total: said.append(what))
     assert said[-1] == "Fetching Blender (about 400 MB, 1.2 GB unpacked)"
     assert commands[0][1:] == ["-m", "venv", str(tmp_path / "env")]
-    assert commands[1] == [str(tmp_path / "env/bin/python"), "-m", "pip", "install", "--quiet", "bpy==9"]
+    assert commands[1] == [
+        str(tmp_path / "env/bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "bpy==9",
+    ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ...errors import CollectError, Refused
 from ...progress import Progress
@@ -35,6 +36,7 @@ from .worker import Worker
 SCRIPT = Path(__file__).with_name("in_blender.py")
 # The Python versions for which the index has bpy, and the release taken.
 PACKAGES = {(3, 11): "bpy==4.5.*", (3, 13): "bpy>=5.1"}
+NEARLY = 248  # of 255: taken for opaque
 SIZE = "about 400 MB, 1.2 GB unpacked"
 
 
@@ -123,6 +125,19 @@ class Blender:
         self.worker.ask(model.path.name, request)
         if not out.is_file():
             raise CollectError(f"{model.path.name}: Blender wrote no picture; try engine f3d.")
+        clean(out)
+
+
+def clean(path: Path) -> None:
+    """Makes the inside of a picture exactly opaque: Cycles' average over its samples is often a
+    hair below. What is wholly clear becomes black, as in f3d's pictures.
+    """
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("RGBA"))
+    alpha = pixels[..., 3]
+    alpha[alpha >= NEARLY] = 255
+    pixels[alpha == 0] = 0
+    Image.fromarray(pixels).save(path, "PNG", compress_level=1)
 
 
 def find_blender(settings: ModelSettings, progress: Progress) -> list[str]:
@@ -151,7 +166,7 @@ def _started(path: str) -> list[str]:
 def package_folder() -> Path:
     """The environment of Blender's Python package, apart from everything else."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "lorakit" / f"blender-{sys.version_info.major}.{sys.version_info.minor}"
+    return Path(home) / "lorakit" / "blender-{}.{}".format(*sys.version_info[:2])
 
 
 def _has_bpy(python: Path) -> bool:

@@ -38,6 +38,8 @@ except ImportError:
 from runpy import run_module
 run_module("{MODULE}", run_name="__main__")
 """
+RIGGED = (".fbx", ".dae", ".x")  # may have rigs, which f3d alone can read
+FAR = 80  # times the person's size
 ROOT = Path(__file__).parents[3]  # where the package lorakit lies
 
 
@@ -62,7 +64,7 @@ class F3D:
             reply = self._open(model, model.path)
             found = [Clip(str(name), start, end) for name, start, end in reply["clips"]]
             note = f"{model.path.name}: f3d cannot pose {model.kind} files; choose engine blender."
-            rigged = model.kind in (".fbx", ".dae")
+            rigged = model.kind in RIGGED
             notes = [note] if rigged else rig_notes(model.path.name, 0, {})
             return Study(False, found, [*notes, *filter(None, [missing_beside(model)])])
         notes = [*filter(None, [vrm.terms(gltf.json.get("extensions", {}))])]
@@ -133,15 +135,16 @@ class F3D:
 
     def draw(self, model: Model, camera: Camera, out: Path, *, draft: bool = False) -> None:
         """Writes a picture of what stands there. Raises CollectError."""
-        if self.standing and not self.standing[2].places:
-            camera = farther(camera, 2 * float(np.ptp(self.standing[2].points, axis=0).max()))
+        if self.standing and model.kind in RIGGED:
+            camera = farther(camera, FAR * float(np.ptp(self.standing[2].points, axis=0).max()))
         request = {"camera": asdict(camera), "light": self.settings.light, "out": str(out)}
         self.worker.ask(model.path.name, {"do": "render", **request})
 
 
 def farther(camera: Camera, distance: float) -> Camera:
-    """The same picture with a longer lens from at least that far. f3d does not know how far a
-    rigged .fbx reaches, and so cuts off what is close.
+    """The same picture with a longer lens from at least that far. f3d takes a rigged .fbx to reach
+    no farther than its bare mesh, and cuts off what is more than a hundredth of the distance
+    closer.
     """
     target, away = np.array(camera.target), np.subtract(camera.position, camera.target)
     times = max(1.0, distance / float(np.linalg.norm(away)))

@@ -30,6 +30,7 @@ for _name in ("bool", "int", "float", "object"):
         setattr(np, _name, getattr(builtins, _name))
 
 HULL = 400  # directions in which the farthest point is reported
+SAMPLE = 2000  # other points reported of each mesh
 LAMP = 1.3  # watts a square metre of a sun of strength 1
 DRAFT_SAMPLES = 4
 Y_UP = Matrix(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, 0), (0, 0, 0, 1)))  # from Blender's z up
@@ -40,7 +41,7 @@ class Refused(Exception):
     """What cannot be done, as a sentence."""
 
 
-def importers(path: str) -> list:
+def importers(path):
     """The operators that may open the file, with their options, the newest first."""
     kind = os.path.splitext(path)[1].lower()
     table = {
@@ -229,7 +230,9 @@ def extent():
             mesh.vertices.foreach_get("co", points)
             world = np.array(Y_UP @ instance.matrix_world)
             points = points.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3]
-            found.append(points[np.unique((points @ around.T).argmax(0))])
+            # those between say where a head is that no raised hand is part of
+            some = np.arange(0, len(points), max(1, len(points) // SAMPLE))
+            found.append(points[np.union1d((points @ around.T).argmax(0), some)])
         thing.to_mesh_clear()
     return np.concatenate(found) if found else np.zeros((0, 3))
 
@@ -334,7 +337,7 @@ def cartoon(scene, size):
             flat_tones(material)
     scene.render.use_freestyle = True
     scene.render.line_thickness_mode = "ABSOLUTE"
-    scene.render.line_thickness = max(0.5, max(size) / 500)
+    scene.render.line_thickness = max(1.0, max(size) / 350)
     layer = bpy.context.view_layer
     layer.use_freestyle = True
     settings = layer.freestyle_settings
