@@ -67,10 +67,12 @@ def test_the_same_person_as_f3d_draws(tmp_path: Path) -> None:
     by_f3d = pictures(look(path, **chosen, size=96), tmp_path)
     for one, other in zip(by_blender, by_f3d, strict=True):
         assert frame_free(one[..., 3])
-        inside = solid(np.where(solid(one[..., 3]), 255, 0))  # Cycles blurs two pixels of edge
-        assert (one[..., 3][inside] == 255).all()
         assert set(np.unique(one[one[..., 3] == 0])) == {0}
         assert overlap(one, other) > 0.9
+    # near by, where no gaps between arms and body are part of the picture
+    (near,) = pictures(look(path, **QUICK, views=1, poses=("t",), framings=("head",)), tmp_path)
+    inside = solid(np.where(solid(near[..., 3]), 255, 0))  # Cycles blurs two pixels of edge
+    assert inside.mean() > 0.2 and (near[..., 3][inside] == 255).all()
     assert overlap(by_blender[1], by_blender[5]) < 0.8  # from the side, who sits has another shape
 
 
