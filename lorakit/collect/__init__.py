@@ -31,7 +31,7 @@ class Source:
 
 
 # in the order of the guide; each module has `SOURCE`
-NAMES: tuple[str, ...] = ("boorus", "links")
+NAMES: tuple[str, ...] = ("boorus", "links", "models3d")
 
 
 def source(name: str) -> Source:
