@@ -147,7 +147,8 @@ def embedded(folder: Path) -> list[Table]:
         "as the demo trains": {"epochs": 2, "resume": "never"},
     }
     whole = measured(project, plain | {"epochs": 10, "max_steps": 450})
-    rows.append(("450 steps of four pictures, U-Net and encoders", f"{sum(whole['seconds']):.0f} s"))
+    took = f"{sum(whole['seconds']):.0f} s"
+    rows.append(("450 steps of four pictures, U-Net and both encoders", took))
     return [
         Table("The sample project", ("what", "time"), rows),
         *compared("Embedded base", project, cases),

@@ -88,7 +88,7 @@ class Gelbooru:
         sample = f"samples/{directory}/sample_{stem}.jpg" if made else row.get("sample_url")
         small = f"thumbnails/{directory}/thumbnail_{stem}.jpg" if made else row.get("preview_url")
         has_sample = str(row.get("sample", "0")).lower() in ("1", "true")
-        # 0.2 has a `hash`, of what exactly it does not say; without a checksum the picture is decoded
+        # 0.2 has a `hash`, of what it does not say: without a checksum the picture is decoded
         sizes = [File(_address(base, full), width, height, row.get("md5") or "")]
         if has_sample and sample:
             smaller = number(row.get("sample_width")), number(row.get("sample_height"))
