@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorakit.collect.archives import ArchivesSettings
+from lorakit.collect.sprites import SpritesSettings
 from lorakit.settings import table
 from lorakit.tagging.captions import TaggingSettings
 from lorakit.training.config import PreviewSettings, SubsetSettings, TrainingSettings
@@ -23,7 +24,13 @@ Every setting of `project.toml`, by table; made from the settings classes by
 def settings_page() -> str:
     """The page's text."""
     parts = [HEAD]
-    for cls in (TrainingSettings, PreviewSettings, TaggingSettings, ArchivesSettings):
+    for cls in (
+        TrainingSettings,
+        PreviewSettings,
+        TaggingSettings,
+        SpritesSettings,
+        ArchivesSettings,
+    ):
         parts.append(section(f"[{cls.SECTION}]", cls))
     parts.append(section(f"[[{SubsetSettings.SECTION}]]", SubsetSettings))
     return "\n".join(parts)
