@@ -13,7 +13,10 @@ from .pixels import Pixels
 
 LEAST_CELL = 8
 MOST_CELLS = 64  # along one side
+SLENDER = 3  # how much longer than wide a cell may be
+TOUCH = 0.1  # of what lines elsewhere cut through: sprites that touch their neighbours a little
 ALIKE = 0.12  # of a cell: how much the middles of sprites may stray in their cells
+SEAM = 3.0  # times the usual change: tiles have 30, the blocks of a JPEG 2
 SHARP = 6.0  # standard errors by which tiles' seams must stand out
 
 
@@ -42,25 +45,26 @@ class Grid:
 
 
 def free_grid(mask: Mask) -> Grid | None:
-    """The finest grid whose lines cut through nothing and whose cells hold their sprites at much
-    the same place; None if there is none.
+    """The finest grid whose lines cut through next to nothing and whose cells hold their sprites at
+    much the same place; None if there is none.
     """
-    cut_x = np.concatenate([[0], (mask[:, 1:] & mask[:, :-1]).sum(0)])
-    cut_y = np.concatenate([[0], (mask[1:] & mask[:-1]).sum(1)])
-    heights = _free_sizes(cut_y)
+    heights = _free_sizes((mask[1:] & mask[:-1]).sum(1))
     found = [
         grid
-        for width in _free_sizes(cut_x)
+        for width in _free_sizes((mask[:, 1:] & mask[:, :-1]).sum(0))
         for height in heights
-        if (grid := Grid(width, height)) and _is_regular(mask, grid)
+        if max(width, height) <= SLENDER * min(width, height)
+        and _is_regular(mask, grid := Grid(width, height))
     ]
     return min(found, key=lambda grid: grid.width * grid.height, default=None)
 
 
 def _free_sizes(cut: NDArray[np.int64]) -> list[int]:
-    """Sizes that divide a side and whose lines cut nothing; the whole side is one of them."""
-    length = len(cut)
-    return [size for size in _sizes(length) if not cut[size::size].any()]
+    """Sizes that divide a side and whose lines cut next to nothing; the whole side is one of them.
+    `cut[i]` is how many pixels a line between pixel i and i + 1 cuts through.
+    """
+    few = TOUCH * float(cut.mean())
+    return [size for size in _sizes(len(cut) + 1) if (cut[size - 1 :: size] <= few).all()]
 
 
 def _sizes(length: int) -> list[int]:
@@ -105,7 +109,7 @@ def _seams(change: NDArray[np.float64]) -> int:
     usual, spread = float(np.mean(change)), float(np.std(change)) or 1.0
     for each in _sizes(len(change) + 1):
         lines = change[each - 1 :: each]
-        if len(lines) >= 2:
+        if len(lines) >= 2 and np.median(lines) >= SEAM * usual:
             score = (float(np.median(lines)) - usual) / spread * np.sqrt(len(lines))
             if score > best:
                 best, size = score, each

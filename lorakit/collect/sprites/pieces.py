@@ -11,8 +11,8 @@ from .masks import Mask
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-SMALL = 0.08  # of a typical sprite's area: what is smaller is a bit of another
-REACH = 0.25  # of a sprite's smaller side: how far its bits fly
+SMALL = 0.16  # of a typical sprite's area: what is smaller is a bit of another
+REACH = 0.35  # of the side of a square of a typical sprite's area: how far bits fly
 MOST = 20_000  # parts of a sheet: beyond, it is noise or a photograph
 
 
@@ -56,16 +56,22 @@ def groups(found: Parts) -> list[list[int]]:
     """
     if not 0 < len(found.areas) <= MOST:
         return []
-    owner = np.arange(len(found.areas))
     typical = _typical(found.areas)
-    order = np.argsort(-found.areas, kind="stable")
-    large = [n for n in order if found.areas[n] >= SMALL * typical]
-    for part in order:
-        others = [n for n in large if found.areas[n] > found.areas[part] or n < part]
-        others = [n for n in others if n != part and owner[n] == n]
-        if others and (near := _nearest(found, part, np.array(others), typical)) is not None:
-            owner[part] = near
-    return [np.flatnonzero(owner == n).tolist() for n in order if owner[n] == n]
+    sprites: list[list[int]] = []
+    boxes = np.empty_like(found.boxes)  # of those sprites that are large, which come first
+    large = 0
+    for part in np.argsort(-found.areas, kind="stable").tolist():
+        small = bool(found.areas[part] < SMALL * typical)
+        reach = REACH * typical**0.5 if small else -1.0
+        near = _nearest(found.boxes[part], boxes[:large], reach) if large else None
+        if near is not None:
+            sprites[near].append(part)
+        else:
+            sprites.append([part])
+            if not small:
+                boxes[large] = found.boxes[part]
+                large += 1
+    return sprites
 
 
 def _typical(areas: NDArray[np.int64]) -> float:
@@ -77,19 +83,16 @@ def _typical(areas: NDArray[np.int64]) -> float:
     return float(ordered[int(np.searchsorted(share, 0.5))])
 
 
-def _nearest(found: Parts, part: int, others: NDArray[np.int64], typical: float) -> int | None:
-    """Which of the others a part belongs to; None if it stands for itself."""
-    box, boxes = found.boxes[part], found.boxes[others]
-    apart_x = np.maximum(boxes[:, 0] - box[2], box[0] - boxes[:, 2])
-    apart_y = np.maximum(boxes[:, 1] - box[3], box[1] - boxes[:, 3])
-    apart = np.maximum(np.maximum(apart_x, apart_y), 0)
+def _nearest(box: NDArray[np.int64], boxes: NDArray[np.int64], reach: float) -> int | None:
+    """The first of `boxes` in which a part lies, else the nearest within `reach`; None if it stands
+    for itself.
+    """
     inside = (boxes[:, :2] <= box[:2]).all(1) & (boxes[:, 2:] >= box[2:]).all(1)
     if inside.any():
-        return int(others[np.argmax(inside)])
+        return int(np.argmax(inside))
+    apart = np.maximum(boxes[:, :2] - box[2:], box[:2] - boxes[:, 2:]).max(1).clip(0)
     best = int(np.argmin(apart))
-    reach = REACH * min(boxes[best, 2] - boxes[best, 0], boxes[best, 3] - boxes[best, 1])
-    small = found.areas[part] < SMALL * typical
-    return int(others[best]) if small and apart[best] <= reach else None
+    return best if apart[best] <= reach else None
 
 
 def in_rows(boxes: list[Box]) -> list[int]:

@@ -163,7 +163,7 @@ def _one_each(grid: Grid, found: Parts, mask: Mask) -> bool:
         counts = np.bincount(found.labels[top:bottom, left:right].ravel())[1:]
         if counts.sum():
             shares.append(counts.max() / counts.sum())
-    return bool(np.median(shares) >= 0.5)
+    return bool(np.mean(np.array(shares) >= 0.7) >= 0.8)
 
 
 def _is_one(found: Parts, members: list[list[int]]) -> bool:
