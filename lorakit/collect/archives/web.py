@@ -46,7 +46,7 @@ def _download(link: str, part: Path, most: float, progress: Progress) -> None:
         have = have if answer.status_code == 206 else 0
         total = have + int(answer.headers.get("Content-Length") or 0)
         with part.open("ab" if have else "wb") as file:
-            for piece in answer.iter_content(1 << 20):
+            for piece in answer.iter_content(1 << 16):
                 have += file.write(piece)
                 if max(have, total) > most:
                     raise CollectError(f"{link} has over {most / GB:g} GB; raise max_gb for it.")
