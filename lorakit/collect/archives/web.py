@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import requests
+from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...errors import CollectError
@@ -12,6 +11,9 @@ from ...progress import Progress
 from .config import ArchivesSettings
 from .members import GB, MB
 from .store import place
+
+if TYPE_CHECKING:
+    import requests
 
 AGENT = {"User-Agent": f"lorakit/{__version__}"}
 TIMEOUT = 60
@@ -21,6 +23,8 @@ def fetched(link: str, settings: ArchivesSettings, progress: Progress) -> Path:
     """The zip behind a link, on this machine; a download that was cut off goes on. Raises
     CollectError.
     """
+    import requests
+
     path = place(link).with_suffix(".zip")
     part = path.with_suffix(".part")
     if not path.exists():
@@ -35,6 +39,8 @@ def fetched(link: str, settings: ArchivesSettings, progress: Progress) -> Path:
 
 
 def _download(link: str, part: Path, most: float, progress: Progress) -> None:
+    import requests
+
     have = part.stat().st_size if part.exists() else 0
     headers = {**AGENT, "Accept-Encoding": "identity"}
     if have:
