@@ -95,6 +95,19 @@ def test_nearly_all_sheets_are_cut_into_the_right_number(
     assert total >= 20 and len(wrong) <= 0.05 * total
 
 
+def test_pixel_art_is_told_from_painted_sprites(units: Path, arcade: Path, tmp_path: Path) -> None:
+    for number, (folder, unit, _, _) in enumerate(UNITS):
+        path = tmp_path / f"{number}.png"
+        laid_out(units, folder, unit, "cells").save(path)
+        assert sliced(path, SpritesSettings()).sprites[0].is_pixel_art, unit
+    characters = sorted((arcade.parent / "animated_characters").rglob("*_walk[0-3].png"))
+    novel = debian("renpy-thequestion") / "usr/share/games/renpy/the_question/game/images"
+    painted = [*characters, *sorted(novel.glob("sylvie *.png"))]
+    assert len(painted) == 32
+    for path in painted:
+        assert not any(each.is_pixel_art for each in sliced(path, SpritesSettings()).sprites), path
+
+
 @pytest.mark.parametrize("factor", [2, 3, 4, 7])
 def test_an_enlarged_sheet_returns_to_its_true_pixels_exactly(
     units: Path, tmp_path: Path, factor: int

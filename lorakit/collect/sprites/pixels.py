@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 COLOURS = 256  # of pixel art; painted sprites have thousands
-HARD = 0.9  # share of the pixels at its outline that are opaque
+HARD = 0.35  # share of an outline where opaque meets transparent: blended ones have next to none
 EVIDENCE = 8  # places where colours change that a pixel size is believed from
 LARGEST = 64
 
@@ -64,13 +64,21 @@ def whole_factor(pixels: Pixels, side: int) -> int:
 
 
 def is_pixel_art(pixels: Pixels) -> bool:
-    """Whether it has few colours and hard outlines. Painted pictures blend along their outlines,
-    and into thousands of colours.
+    """Whether it has few colours and a hard outline (a shadow may be soft). Painted pictures blend
+    along their outlines, and into thousands of colours.
     """
-    alpha = pixels[..., 3]
-    seen = alpha > 0
-    soft = int(np.count_nonzero(seen & (alpha < 255)))
-    if soft > (1 - HARD) * max(1, int(np.count_nonzero(seen))):
-        return False
-    colours = np.unique(packed(pixels)[alpha == 255])
-    return len(colours) <= COLOURS
+    colours = np.unique(packed(pixels)[pixels[..., 3] == 255])
+    return len(colours) <= COLOURS and hardness(pixels) >= HARD
+
+
+def hardness(pixels: Pixels) -> float:
+    """Share of the places where an opaque pixel ends that have a transparent one beside it, none
+    that is in between; 1 where there is no outline.
+    """
+    opaque, clear = pixels[..., 3] == 255, pixels[..., 3] == 0
+    ends = hard = 0
+    for one, two in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        for here, there in ((one, two), (two, one)):
+            ends += int(np.count_nonzero(opaque[here] & ~opaque[there]))
+            hard += int(np.count_nonzero(opaque[here] & clear[there]))
+    return hard / ends if ends else 1.0

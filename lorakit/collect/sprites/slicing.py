@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -187,7 +187,15 @@ def _sheet(clear: Pixels, cut: _Cut, size: int, settings: SpritesSettings) -> Sh
             same += 1
         else:
             sprites[sprite.mark] = sprite
-    return Sheet(list(sprites.values()), cut.how, size, empty, same, tiny)
+    return Sheet(_alike(list(sprites.values())), cut.how, size, empty, same, tiny)
+
+
+def _alike(sprites: list[Sprite]) -> list[Sprite]:
+    """The sprites of a sheet as most of them are, pixel art or painted: a blow that blurs does not
+    change how they were made.
+    """
+    art = 2 * sum(sprite.is_pixel_art for sprite in sprites) > len(sprites)
+    return [replace(sprite, is_pixel_art=art) for sprite in sprites]
 
 
 def _crops(clear: Pixels, cut: _Cut) -> Iterator[Pixels]:
