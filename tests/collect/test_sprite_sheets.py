@@ -1,5 +1,7 @@
-"""Real sheets: arcade's as they are, and Wesnoth's units laid out as sheets on the web are. The
-right numbers were counted by eye on each sheet.
+"""Real sheets: arcade's as they are, and Wesnoth's units laid out as sheets on the web are.
+
+The right numbers are the frames of each unit, identical ones once, and on arcade's sheets the cells
+in which something is seen; each sheet was looked at too. They do not come from the code tested.
 """
 
 from __future__ import annotations
