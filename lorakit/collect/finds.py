@@ -28,7 +28,8 @@ class Find:
     `name` is the file name it gets, with suffix; it is made from source and id, so that the same
     picture has the same name every time. `write(path)` fetches or makes it: it writes the file, or
     raises CollectError saying why this one cannot be had. `size` is (width, height) if it is known,
-    `thumbnail` gives a small picture for the preview, `caption` comes along if there is one.
+    `thumbnail` gives a small picture for the preview; `caption`, and the mask that `mask(path)`
+    writes, come along if there are any.
     """
 
     origin: Origin
@@ -37,6 +38,7 @@ class Find:
     size: tuple[int, int] | None = None
     thumbnail: Callable[[], Image.Image] | None = None
     caption: str | None = None
+    mask: Callable[[Path], object] | None = None
     folder: str = ""  # below dataset/, '' for dataset/ itself
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..dataset import Picture
 from ..errors import CollectError, DatasetError, Refused
-from ..files import write_text
+from ..files import write_safely, write_text
 from ..images import picture_size
 from ..progress import Progress, silent, track
 from ..project import Project
@@ -107,6 +107,8 @@ class _Arrivals:
         caption = Picture(path).caption_path
         if find.caption is not None and not caption.exists():
             write_text(caption, find.caption.strip() + "\n")
+        if find.mask and not Picture(path).mask_path.exists():
+            write_safely(Picture(path).mask_path, find.mask)
         note_origin(self.project, path.relative_to(self.project.dataset).as_posix(), find.origin)
         return None if there else path
 
