@@ -55,6 +55,18 @@ def complete(progress: Progress = silent) -> list[str]:
     return missing
 
 
+def ensure(requirement: str, size: str, progress: Progress = silent) -> None:
+    """Installs a package that only one part of lorakit needs, unless it is here: it alone, so that
+    nothing else changes. `size` is what is downloaded, such as '35 MB', and is said first. Raises
+    LorakitError with pip's reason.
+    """
+    if not unmet([requirement]):
+        return
+    progress(f"Installing {name_of(requirement)} ({size})", 0, 0)
+    pip_install(["--no-deps", requirement], progress)
+    importlib.invalidate_caches()
+
+
 def _install_beside(here: dict[str, str], missing: list[str], progress: Progress) -> None:
     """Installs the newest releases of `missing` that get along with the packages that are here."""
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lorakit.collect.videos.settings import VideoSettings
 from lorakit.settings import table
 from lorakit.tagging.captions import TaggingSettings
 from lorakit.training.config import PreviewSettings, SubsetSettings, TrainingSettings
@@ -22,7 +23,7 @@ Every setting of `project.toml`, by table; made from the settings classes by
 def settings_page() -> str:
     """The page's text."""
     parts = [HEAD]
-    for cls in (TrainingSettings, PreviewSettings, TaggingSettings):
+    for cls in (TrainingSettings, PreviewSettings, TaggingSettings, VideoSettings):
         parts.append(section(f"[{cls.SECTION}]", cls))
     parts.append(section(f"[[{SubsetSettings.SECTION}]]", SubsetSettings))
     return "\n".join(parts)

@@ -31,7 +31,7 @@ class Source:
 
 
 # in the order of the guide; each module has `SOURCE`
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = ("videos",)
 
 
 def source(name: str) -> Source:
