@@ -62,7 +62,7 @@ def _seen(
     picture: tuple[int, int], aspect: float, x: float, y: float, share: float
 ) -> tuple[float, float, float, float]:
     """The box of the picture that is seen, kept inside it."""
-    width = min(picture[0], picture[1] * aspect) * share
+    width = min(picture[0], picture[1] * aspect) * min(share, 0.999)
     height = width / aspect
     left = min(max(x * picture[0] - width / 2, 0), picture[0] - width)
     top = min(max(y * picture[1] - height / 2, 0), picture[1] - height)

@@ -88,6 +88,17 @@ def choose(trace: Trace, good: np.ndarray, settings: VideoSettings, kept: Kept) 
     return sorted(_each_minute(trace, chosen, settings.per_minute))
 
 
+def whole(trace: Trace, marked: np.ndarray) -> np.ndarray:
+    """All frames of the shots of which most frames are marked: runs found by looks twice a second
+    end a little beside the cut.
+    """
+    result = np.zeros_like(marked)
+    for shot in shots(trace):
+        frames = slice(shot.first, shot.last + 1)
+        result[frames] = marked[frames].mean() > 0.5
+    return result
+
+
 def _distinct(
     trace: Trace, ranked: Sequence[int], settings: VideoSettings, kept: Kept
 ) -> list[int]:

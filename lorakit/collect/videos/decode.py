@@ -23,14 +23,16 @@ HDR = (16, 18)  # transfer functions of HDR pictures: PQ and HLG (ITU-T H.273, t
 @dataclass(frozen=True)
 class Kind:
     """What a film's frames are: stored size, width of a pixel over its height, degrees by which
-    they are to be turned anticlockwise, frames and length in seconds (0: not known), and which
-    field comes first in an interlaced one ('top', 'bottom'; '': it is not interlaced).
+    they are to be turned anticlockwise, frames a second, seconds on its clock at which it starts,
+    length in seconds (0: not known), and which field comes first in an interlaced one ('top',
+    'bottom'; '': it is not interlaced).
     """
 
     size: tuple[int, int]
     pixel: Fraction = Fraction(1)
     turn: int = 0
     rate: float = 25.0
+    start: float = 0.0
     length: float = 0.0
     fields: str = ""
     hdr: bool = False
@@ -84,6 +86,7 @@ def kind_of(path: Path, deinterlace: str = "auto") -> Kind:
             stream.sample_aspect_ratio or Fraction(1),
             round(first.rotation) % 360,
             float(rate),
+            float((stream.start_time or 0) * stream.time_base),
             _length(container, stream),
             _fields(looks, deinterlace),
             int(first.color_trc) in HDR,

@@ -87,7 +87,7 @@ class Projector:
             order = "tff" if film.kind.fields == "top" else "bff"
             way = ("bwdif", f"mode=send_frame:parity={order}:deint=all")
             frames = filtered(frames, self._stream, way)
-        self._frames = timed(frames, film.kind.rate)
+        self._frames = timed(frames, film.kind)
         self._now = 0.0
 
     def _frame(self, film: Film, time: float) -> Any:
@@ -116,7 +116,8 @@ class Projector:
         if time < FAR:
             return self._load(film)
         self._stream.codec_context.flush_buffers()
-        self._container.seek(int((time - BEFORE) / self._stream.time_base), stream=self._stream)
+        clock = film.kind.start + time - BEFORE
+        self._container.seek(int(clock / self._stream.time_base), stream=self._stream)
         self._run(film)
 
 

@@ -18,7 +18,7 @@ from ...install import ensure
 from ...progress import Progress, duration
 from ...project import FORBIDDEN
 from ..finds import Find, Offer, Origin
-from .choose import Kept, choose, spread, usable
+from .choose import Kept, choose, spread, usable, whole
 from .decode import NEEDS, SIZE, kind_of
 from .files import films, identity
 from .projector import Film, Projector
@@ -27,7 +27,7 @@ from .settings import VideoSettings
 from .trace import Trace, load, save, watch
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of what is remembered of a film; higher when it is measured in another way
+VERSION = 3  # of what is remembered of a film; higher when it is measured in another way
 SMALL = 512  # the shorter side of pictures too small to train SDXL with as they are
 SHORT = 0.9  # of the length that a film claims; one that ends before is cut off
 NAME = 120  # letters of a film's name that its pictures' names begin with
@@ -85,7 +85,8 @@ def _chosen(
     for number, one in enumerate(watched):
         good = usable(one.trace)
         if settings.skip_repeated and number:
-            again = repeated(one.trace, [each.trace for each in watched[:number]])
+            earlier = [each.trace for each in watched[:number]]
+            again = whole(one.trace, repeated(one.trace, earlier))
             if again.any():
                 notes.append(
                     f"{one.film.path.name}: {_seconds(one.trace, again)} that an earlier film has "

@@ -78,7 +78,7 @@ def _frames(path: Path, kind: Kind) -> Iterator[tuple[float, Any, Any]]:
     moments in one would look sharp.
     """
     with opened(path) as (container, stream):
-        frames = timed(decoded(container, stream), kind.rate)
+        frames = timed(decoded(container, stream), kind)
         if not kind.fields:
             yield from ((time, frame, frame) for time, frame in frames)
             return
@@ -87,11 +87,14 @@ def _frames(path: Path, kind: Kind) -> Iterator[tuple[float, Any, Any]]:
                 yield time, field, frame
 
 
-def timed(frames: Iterator[Any], rate: float) -> Iterator[tuple[float, Any]]:
-    """The frames with their times in seconds; one without a time comes a frame after the last."""
-    last = -1 / max(rate, 1.0)
+def timed(frames: Iterator[Any], kind: Kind) -> Iterator[tuple[float, Any]]:
+    """The frames with their times in seconds from the film's start; one without a time comes a
+    frame after the last.
+    """
+    step = 1 / max(kind.rate, 1.0)
+    last = -step
     for frame in frames:
-        last = last + 1 / max(rate, 1.0) if frame.time is None else float(frame.time)
+        last = last + step if frame.time is None else float(frame.time) - kind.start
         yield last, frame
 
 
