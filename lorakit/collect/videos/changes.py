@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 CUT = 14.0  # a cut changes the grid by at least so much (grey levels, summed over Y, U and V) ...
-STEEP = 3.0  # ... and this many times more than the frames around it
+STEEP = 3.0  # ... and this many times more than the frames around it, or more than those ...
+ABOVE = 1.3  # ... on its quieter side, if so many times more than any on the other: a camera shakes
 AROUND = 6  # frames on either side that are "around"
 FLASH = 8  # a flash is over after at most this many frames
 BACK = 0.3  # and then the picture differs from before it by at most this share of the flash
@@ -109,7 +110,7 @@ def _cuts(values: np.ndarray) -> Iterator[Change]:
     steps[1:] = _apart(values[1:], values[:-1])
     lit = -1  # the last frame of the last flash
     for at in np.flatnonzero(steps >= CUT).tolist():
-        if at <= lit + 1 or steps[at] < STEEP * _usual(steps, at):
+        if at <= lit + 1 or not _steep(steps, at):
             continue
         flash = _flash(values, at, BACK * steps[at])
         if flash is None:
@@ -119,10 +120,16 @@ def _cuts(values: np.ndarray) -> Iterator[Change]:
             lit = flash.last
 
 
-def _usual(steps: np.ndarray, at: int) -> float:
-    """How much frames around change, the few that change most left aside: cuts come in groups."""
-    around = np.r_[steps[max(1, at - AROUND) : at], steps[at + 1 : at + 1 + AROUND]]
-    return float(np.quantile(around, 0.75)) if len(around) else 0.0
+def _steep(steps: np.ndarray, at: int) -> bool:
+    """Whether a step stands out from those around. The few highest are left aside: cuts come in
+    groups.
+    """
+    before, after = steps[max(1, at - AROUND) : at], steps[at + 1 : at + 1 + AROUND]
+    around = np.r_[before, after]
+    if not len(around) or steps[at] >= STEEP * np.quantile(around, 0.75):
+        return True
+    quiet, loud = sorted([before.max(initial=0), after.max(initial=0)])
+    return bool(steps[at] >= max(STEEP * quiet, ABOVE * loud))
 
 
 def _flash(values: np.ndarray, at: int, near: float) -> Change | None:

@@ -15,6 +15,7 @@ EDGE = 3  # frames left aside at both ends of a shot: encoders blur them, and cu
 DARK, LIGHT = 24, 228  # mean brightness of what is all but black or white ...
 FAINT = 14.0  # ... if it also deviates from it by less than this
 SHARP = 0.5  # of the sharpness of a shot's sharpest frame; others are no substitute for it
+COLOUR = 24  # grey levels, summed over Y, U and V, by which a part of a picture makes it another
 CLEAR = 0.7  # so sharp a frame without text is taken before a sharper one with it
 WRITTEN = 0.25  # of the way from a shot's least to its most text: up to here it has none
 TEXT = 0.004  # by so much the strokes of a line of text add to the bottom; less is no text
@@ -34,17 +35,28 @@ class Shot:
 
 @dataclass
 class Kept:
-    """What is kept so far of all films: fingerprints, and why how many shots gave nothing."""
+    """What is kept so far of all films, and how many shots gave nothing because it is like that."""
 
     bits: list[np.ndarray] = field(default_factory=list)
+    colours: list[np.ndarray] = field(default_factory=list)
     alike: int = 0
 
-    def near(self, bits: np.ndarray, distance: int) -> bool:
-        """Whether a picture all but equal to this one is kept."""
+    def near(self, trace: Trace, frame: int, distance: int) -> bool:
+        """Whether a picture all but equal to this frame is kept: fingerprints are near, and no
+        part of it has another colour. (On a plain ground fingerprints alone are near too often.)
+        """
         if not self.bits:
             return False
-        differing = np.bitwise_count(np.stack(self.bits) ^ bits).sum(1)
-        return bool((differing <= distance).any())
+        differing = np.bitwise_count(np.stack(self.bits) ^ trace.bits[frame]).sum(1)
+        for i in np.flatnonzero(differing <= distance):
+            other = np.abs(self.colours[i].astype(np.int16) - trace.colours[frame])
+            if other.reshape(-1, 3).sum(1).max() <= COLOUR:
+                return True
+        return False
+
+    def add(self, trace: Trace, frame: int) -> None:
+        self.bits.append(trace.bits[frame])
+        self.colours.append(trace.colours[frame])
 
 
 def shots(trace: Trace) -> list[Shot]:
@@ -107,9 +119,9 @@ def _distinct(
     for frame in ranked:
         if len(best) == settings.per_shot:
             break
-        if not kept.near(trace.bits[frame], settings.distance):
+        if not kept.near(trace, frame, settings.distance):
             best.append(frame)
-            kept.bits.append(trace.bits[frame])
+            kept.add(trace, frame)
     return best
 
 

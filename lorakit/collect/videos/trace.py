@@ -22,6 +22,7 @@ from .decode import Kind, decoded, filtered, opened
 
 WIDTH, HEIGHT = 576, 324  # of the copy in which sharpness is measured, whatever the film's shape
 COARSE = (144, 81)  # of the copy in which frames are compared
+GRID, PARTS = (9, 16), (3, 8)  # rows and columns of cells: to find shots; to tell pictures apart
 FASTEST = 40.0  # frames per second; of faster films every second frame is looked at, and so on
 # the part of the copy in which sharpness is measured: no border, no subtitle
 MIDDLE = (slice(42, 266), slice(72, 504))
@@ -34,7 +35,8 @@ MARGIN = 3  # grey levels by which a neighbour must be darker for a bit of the f
 class Trace:
     """What is known of a film's frames, an array each: time in seconds, brightness and its
     deviation (0..255), sharpness (mean square of the Laplacian), the share of strokes as of
-    letters at the bottom, and a fingerprint of 128 bits (n, 2). Then where shots change, and
+    letters at the bottom, a fingerprint of 128 bits (n, 2), and mean colours (Y, U, V) of 3 x 8
+    parts of the frame (n, 72). Then where shots change, and
     the part of the stored frame within black borders: left, top, right, bottom.
     """
 
@@ -44,6 +46,7 @@ class Trace:
     sharp: np.ndarray
     text: np.ndarray
     bits: np.ndarray
+    colours: np.ndarray
     changes: list[Change]
     box: tuple[int, int, int, int]
 
@@ -52,6 +55,7 @@ def watch(path: Path, kind: Kind, progress: Progress) -> Trace:
     """Watches a film from start to end. Raises CollectError."""
     rows: list[tuple[float, ...]] = []
     bits: list[np.ndarray] = []
+    colours: list[np.ndarray] = []
     watcher, borders = Watcher(), Borders()
     step, doing = max(1, round(kind.rate / FASTEST)), f"Watching {path.name}"
     progress(doing, 0, round(kind.length))
@@ -64,13 +68,15 @@ def watch(path: Path, kind: Kind, progress: Progress) -> Trace:
         grey, coarse = _copies(frame)
         rows.append((time, *_measures(grey)))
         bits.append(fingerprint(coarse[0]))
-        watcher.add(_cells(coarse, (9, 16)))
+        colours.append(_cells(coarse, PARTS).ravel())
+        watcher.add(_cells(coarse, GRID))
     if not rows:
         raise CollectError(f"No picture of {path.name} can be decoded: it is damaged.")
     progress(doing, round(kind.length) or 1, round(kind.length) or 1)
     time, level, spread, sharp, text = np.array(rows).T
     changes, box = watcher.finish(), borders.box()
-    return Trace(time, level, spread, sharp, text, np.stack(bits), changes, box)
+    marks = np.stack(bits), np.stack(colours)
+    return Trace(time, level, spread, sharp, text, *marks, changes, box)
 
 
 def _frames(path: Path, kind: Kind) -> Iterator[tuple[float, Any, Any]]:
@@ -156,6 +162,7 @@ def save(trace: Trace, path: Path) -> None:
                 file,
                 **arrays,
                 bits=trace.bits,
+                colours=trace.colours,
                 changes=np.array(marks, dtype="U8").reshape(-1, 3),
                 box=np.array(trace.box),
             )
@@ -166,7 +173,7 @@ def save(trace: Trace, path: Path) -> None:
 def load(path: Path) -> Trace | None:
     """The trace that was saved; None if there is none, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             parts = {name: saved[name] for name in saved.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
