@@ -16,7 +16,6 @@ DARK, LIGHT = 24, 228  # mean brightness of what is all but black or white ...
 FAINT = 14.0  # ... if it also deviates from it by less than this
 SHARP = 0.5  # of the sharpness of a shot's sharpest frame; others are no substitute for it
 COLOUR = 24  # grey levels, summed over Y, U and V, by which a part of a picture makes it another
-CLEAR = 0.7  # so sharp a frame without text is taken before a sharper one with it
 WRITTEN = 0.25  # of the way from a shot's least to its most text: up to here it has none
 TEXT = 0.004  # by so much the strokes of a line of text add to the bottom; less is no text
 
@@ -137,7 +136,7 @@ def ranking(trace: Trace, shot: Shot, good: np.ndarray, avoid_text: bool) -> lis
     frames, sharp, text = frames[fit], sharp[fit], text[fit]
     least, most = text.min(), text.max()
     clear = text <= least + max(TEXT, WRITTEN * (most - least))
-    first = clear & (sharp >= CLEAR * sharp.max()) if avoid_text else np.ones_like(clear)
+    first = clear if avoid_text else np.ones_like(clear)
     return [int(frame) for frame in frames[np.lexsort((-sharp, ~first))]]
 
 

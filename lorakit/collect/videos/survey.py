@@ -27,7 +27,7 @@ from .settings import VideoSettings
 from .trace import Trace, load, save, watch
 
 log = logging.getLogger(__name__)
-VERSION = 5  # of what is remembered of a film; higher when it is measured in another way
+VERSION = 6  # of what is remembered of a film; higher when it is measured in another way
 SMALL = 512  # the shorter side of pictures too small to train SDXL with as they are
 SHORT = 0.9  # of the length that a film claims; one that ends before is cut off
 NAME = 120  # letters of a film's name that its pictures' names begin with

@@ -24,9 +24,9 @@ WIDTH, HEIGHT = 576, 324  # of the copy in which sharpness is measured, whatever
 COARSE = (144, 81)  # of the copy in which frames are compared
 GRID, PARTS = (9, 16), (3, 8)  # rows and columns of cells: to find shots; to tell pictures apart
 FASTEST = 40.0  # frames per second; of faster films every second frame is looked at, and so on
+BOTTOM = slice(230, 322)  # the lines in which subtitles stand, in letterboxed films too
 # the part of the copy in which sharpness is measured: no border, no subtitle
-MIDDLE = (slice(42, 266), slice(72, 504))
-BOTTOM = slice(230, 322)  # the lines in which subtitles stand
+MIDDLE = (slice(42, 230), slice(72, 504))
 STROKE = 90  # grey levels between a letter and its outline, two points apart
 MARGIN = 3  # grey levels by which a neighbour must be darker for a bit of the fingerprint
 
