@@ -42,6 +42,12 @@ def write_text(path: Path, text: str) -> Path:
     )
 
 
+def caches() -> Path:
+    """Where caches live: on the local disk, never on Drive."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "lorakit"
+
+
 def free_name(path: Path) -> Path:
     """`path`, or `path` with a number if something is there already."""
     number, candidate = 1, path

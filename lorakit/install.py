@@ -227,14 +227,3 @@ def _spoken(process: subprocess.Popen[str], silence: float = SILENCE) -> Iterato
         if not line:
             return
         yield line
-
-
-def ensure(requirement: str, size: str, progress: Progress = silent) -> None:
-    """Installs a package that only one job needs ('pillow-heif>=0.22') unless it is here, saying
-    its `size` ('10 MB') first. What it requires itself is not installed. Raises LorakitError.
-    """
-    if not unmet([requirement]):
-        return
-    progress(f"Installing {name_of(requirement)}, {size}", 0, 0)
-    pip_install(["--no-deps", requirement], progress)
-    importlib.invalidate_caches()

@@ -31,7 +31,7 @@ class Source:
 
 
 # in the order of the guide; each module has `SOURCE`
-NAMES: tuple[str, ...] = ("boorus", "links", "models3d", "sprites", "archives")
+NAMES: tuple[str, ...] = ("boorus", "links", "videos", "models3d", "sprites", "archives")
 
 
 def source(name: str) -> Source:

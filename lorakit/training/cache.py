@@ -21,18 +21,14 @@ from PIL import Image, ImageOps
 from ..ahead import ahead
 from ..dataset import Picture
 from ..errors import DatasetError
+from ..files import caches
 from ..images import open_alpha, open_image
 from ..progress import Progress, silent, track
 from . import packed
 from .plan import Placement
 
 VERSION = "2"
-
-
-def folder() -> Path:
-    """Where caches live: on the local disk, never on Drive."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "lorakit"
+folder = caches
 
 
 def pixels(path: Path, placement: Placement, mirrored: bool = False) -> torch.Tensor:

@@ -76,7 +76,7 @@ def _file(path: Path, zips: Zips, progress: Progress) -> list[Member]:
 
 SOURCE = Source(
     "archives",
-    "Pictures of one's own: zips, folders, shared links, Hugging Face datasets.",
+    "Your own: zips, folders, links",
     "ZIP_OR_FOLDER_OR_LINK",
     ArchivesSettings,
     look,

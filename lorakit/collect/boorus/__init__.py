@@ -174,4 +174,4 @@ def _notes(gathered: _Gathered, search: Search, total: int | None) -> list[str]:
     return notes
 
 
-SOURCE = Source("boorus", "Pictures from boorus, found by their tags.", "", BooruSettings, look)
+SOURCE = Source("boorus", "Boorus: fan art by its tags", "", BooruSettings, look)

@@ -210,7 +210,7 @@ def _text(answer: requests.Response) -> tuple[str, str, str]:
 
 SOURCE = Source(
     "links",
-    "Pictures from addresses, pages, saved pages, and what gallery-dl knows.",
+    "Links, saved pages, and what gallery-dl knows",
     "ADDRESS_OR_FILE",
     LinkSettings,
     look,

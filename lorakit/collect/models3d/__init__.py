@@ -10,4 +10,4 @@ from .. import Source
 from .look import look
 from .settings import ModelSettings
 
-SOURCE = Source("models3d", "Renders of 3D models, in views and poses", "FILE", ModelSettings, look)
+SOURCE = Source("models3d", "3D models: renders in views and poses", "FILE", ModelSettings, look)

@@ -148,7 +148,7 @@ def _advice(finds: Sequence[Find], settings: SpritesSettings) -> list[str]:
 
 SOURCE = Source(
     NAME,
-    "Sprites: sheets cut apart, pixel art enlarged by whole factors.",
+    "Sprites: sheets cut apart, pixel art enlarged by whole factors",
     "SHEET_OR_FOLDER",
     SpritesSettings,
     look,
