@@ -22,7 +22,7 @@ from lorakit.demo.sample import good_picture
 from lorakit.project import named
 from lorakit.training.config import TrainingSettings
 
-from ..collect.boards import ENGINES, Board, Shown, serving
+from ..collect.boards import Board, Shown, serving
 from ..collect.films import Shot, encode, frames
 from ..collect.humanoid import Person
 
@@ -49,7 +49,7 @@ print("took:", collecting.line.value)
 @pytest.fixture
 def board() -> Iterator[Board]:
     posts = [Shown(number) for number in (1, 2, 3)]
-    with serving(Board(ENGINES["safebooru"], posts)) as served:
+    with serving(Board("safebooru", posts)) as served:
         yield served
 
 
@@ -93,7 +93,7 @@ USED = {
     "boorus": (lambda folder, board: "", {"tags": "1girl", "smallest": 0}, 3),
     "links": (link, {}, 1),
     "videos": (film, {}, 2),
-    "models3d": (model, {"views": 2, "poses": "sit", "size": 128, "framings": "full body"}, 2),
+    "models3d": (model, {"views": 2, "poses": ["sit"], "size": 128, "framings": ["full body"]}, 2),
     "sprites": (sheet, {}, 2),
     "archives": (zipped, {}, 1),
 }
