@@ -234,3 +234,13 @@ def test_a_wheel_holds_every_file_of_the_library(tmp_path):
         for path in source.glob("lorakit/**/*")
         if path.is_file()
     }
+
+
+def test_what_one_part_needs_is_installed_alone_and_its_size_said_first(monkeypatch):
+    asked, said = [], []
+    monkeypatch.setattr(install, "pip_install", lambda words, progress: asked.append(words))
+    monkeypatch.setattr(install, "installed", lambda: {"av": "14.0.0", "numpy": "2.1.3"})
+    install.ensure("numpy>=2", "20 MB")
+    assert asked == []
+    install.ensure("av>=15", "35 MB", lambda what, done, total: said.append(what))
+    assert asked == [["--no-deps", "av>=15"]] and said == ["Installing av (35 MB)"]
