@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -36,15 +37,18 @@ def thumbnails(
 
 
 def contact_sheet(shown: Sequence[tuple[Find, Image.Image]]) -> Image.Image:
-    """Small pictures in rows, each with its name below."""
-    columns = min(COLUMNS, max(1, len(shown)))
-    rows = -(-len(shown) // columns)
-    sheet = Image.new("RGB", (columns * SIDE, rows * (SIDE + LINE)), "white")
+    """Small pictures in rows, each row as high as its highest, each picture with its name below."""
+    rows = [shown[i : i + COLUMNS] for i in range(0, len(shown), COLUMNS)]
+    heights = [max(image.height for _, image in row) + LINE for row in rows]
+    width = SIDE * max(map(len, rows), default=1)
+    sheet = Image.new("RGB", (width, max(1, sum(heights))), "white")
     drawer = ImageDraw.Draw(sheet)
-    for number, (find, image) in enumerate(shown):
-        x, y = number % columns * SIDE, number // columns * (SIDE + LINE)
-        sheet.paste(image, (x + (SIDE - image.width) // 2, y + (SIDE - image.height) // 2))
-        drawer.text((x + 3, y + SIDE + 2), find.name[:30], fill="black")
+    for row, high, y in zip(rows, heights, accumulate(heights, initial=0), strict=False):
+        for number, (find, image) in enumerate(row):
+            x, space = number * SIDE, high - LINE
+            place = (x + (SIDE - image.width) // 2, y + (space - image.height) // 2)
+            sheet.paste(image, place)
+            drawer.text((x + 3, y + space + 2), find.name[:30], fill="black")
     return sheet
 
 
