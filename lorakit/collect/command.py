@@ -11,6 +11,8 @@ from ..settings import Spec, changed, specs
 from . import NAMES, Source, sheet, source
 from .intake import Taken, take, unknown
 
+KINDS = {int: "N", float: "N", bool: "true|false", tuple: "A,B", str: "TEXT"}
+
 
 def register(commands: Any) -> None:
     """Puts `collect` and its sources on the command line."""
@@ -32,15 +34,15 @@ def _add(sources: Any, one: Source) -> None:
     sub.add_argument("--json", action="store_true", help="print one machine-readable result")
     sub.add_argument("--verbose", action="store_true", help="say more about what is done")
     for spec in specs(one.settings):
-        sub.add_argument(
-            f"--{spec.name.replace('_', '-')}", dest=f"set_{spec.name}", help=_help(spec)
-        )
+        flag = f"--{spec.name.replace('_', '-')}"
+        sub.add_argument(flag, dest=f"set_{spec.name}", metavar=KINDS[spec.type], help=_help(spec))
     sub.set_defaults(command=_collect, source=one, items=())
 
 
 def _help(spec: Spec) -> str:
     """Meaning, choices and default; argparse wants % doubled."""
     default = ",".join(spec.default) if spec.type is tuple else spec.default
+    default = str(default).lower() if spec.type is bool else default
     choices = f" ({', '.join(spec.choices)})" if spec.choices else ""
     said = f"{spec.help}{choices}" + ("" if default == "" else f" [{default}]")
     return said.replace("%", "%%")

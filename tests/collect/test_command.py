@@ -1,0 +1,59 @@
+"""`python -m lorakit collect`: a command for each source, made from its settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorakit.__main__ import main
+from lorakit.collect import NAMES, source
+from lorakit.demo.sample import good_picture
+from lorakit.settings import specs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_an_option_with_its_meaning(name: str, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["collect", name, "--help"])
+    assert ended.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for spec in specs(source(name).settings):
+        assert f"--{spec.name.replace('_', '-')} " in said
+        assert spec.help.split(";")[0].split("%")[0][:30] in said
+    assert "--dry-run" in said and "--json" in said and "SET_" not in said
+
+
+def test_a_dry_run_shows_and_takes_nothing(tmp_path: Path, capsys) -> None:
+    (tmp_path / "mine").mkdir()
+    good_picture(1).save(tmp_path / "mine" / "a.png")
+    words = ["collect", "archives", str(tmp_path / "mine"), "--project", str(tmp_path / "p")]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["found"], shown["new"], shown["names"]) == (1, 1, ["a.png"])
+    assert Path(shown["sheet"]).stat().st_size > 1000
+    assert not (tmp_path / "p" / "dataset" / "a.png").exists()
+
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["new"] == 1
+    assert (tmp_path / "p" / "dataset" / "a.png").exists()
+    assert main([*words, "--json"]) == 0
+    taken = json.loads(capsys.readouterr().out)
+    assert (taken["new"], taken["known"]) == (0, 1)
+
+
+def test_options_are_kept_for_the_next_time(tmp_path: Path, capsys) -> None:
+    (tmp_path / "mine").mkdir()
+    good_picture(1).save(tmp_path / "mine" / "a.png")
+    words = ["collect", "archives", str(tmp_path / "mine"), "--project", str(tmp_path / "p")]
+    assert main([*words, "--captions", "false"]) == 0
+    assert "captions = false" in (tmp_path / "p" / "project.toml").read_text()
+
+
+def test_a_wrong_value_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys) -> None:
+    words = ["collect", "boorus", "--project", str(tmp_path / "p"), "--site", "danboru"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("lorakit: command line: site is 'danboru'; did you mean 'danbooru'?")
+    assert not (tmp_path / "p").exists()
