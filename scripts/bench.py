@@ -50,6 +50,18 @@ KINDS: dict[str, Mapping[str, Any]] = {
     "all checkpointed": {"checkpointing": "full"},
     "compiled": {"checkpointing": "none", "compile": True},
 }
+MATRIX = """
+import statistics, time, torch
+a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+paces = []
+for _ in range(20):
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    a @ a
+    torch.cuda.synchronize()
+    paces.append(time.perf_counter() - began)
+print(statistics.median(paces))
+"""
 FULL_SIZE = {
     "optimizer": "AdamW",
     "rank": 8,
@@ -74,14 +86,13 @@ class Table:
 
 def main() -> None:
     machine = machine_name()
-    tables = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder  # latents of an earlier run would hide their cost
         for name in sys.argv[1:] or default_subjects():
             for table in SUBJECTS[name](Path(folder)):
                 print(table, flush=True)
-                tables.append(table)
-    write_text(PAGE, with_part(PAGE.read_text("utf-8") if PAGE.exists() else HEAD, machine, tables))
+                old = PAGE.read_text("utf-8") if PAGE.exists() else HEAD
+                write_text(PAGE, with_part(old, machine, [table]))
 
 
 def with_part(page: str, machine: str, tables: Sequence[Table]) -> str:
@@ -147,7 +158,7 @@ def embedded(folder: Path) -> list[Table]:
         "as the demo trains": {"epochs": 2, "resume": "never"},
     }
     whole = measured(project, plain | {"epochs": 10, "max_steps": 450})
-    took = f"{sum(whole['seconds']):.0f} s"
+    took = f"{whole['all_steps']:.0f} s"
     rows.append(("450 steps of four pictures, U-Net and both encoders", took))
     return [
         Table("The sample project", ("what", "time"), rows),
@@ -247,23 +258,24 @@ def gpu(folder: Path) -> list[Table]:
         for kind, how in KINDS.items():
             for label, text in (("U-Net", UNET_ONLY), ("U-Net and encoders", {})):
                 cases[f"{label}, batch {batch}, {kind}"] = sized | text | how
-    rows = []
-    for name, changes in cases.items():
-        took = measured(project, changes)
-        rows.append(gpu_row(name, took, changes["batch_size"], rate))
+    rows = [gpu_row(project, name, changes, rate) for name, changes in cases.items()]
     for name, changes in {
         "fp16, 15 GiB, U-Net, batch 4": UNET_ONLY | {"batch_size": 4},
         "fp16, 15 GiB, U-Net and encoders, batch 2": {"batch_size": 2},
     }.items():
-        took = measured(project, plain | changes | {"precision": "fp16"}, "--cap", "15")
-        rows.append(gpu_row(name, took, changes["batch_size"], rate))
-    took = measured(project, plain | ANCESTOR | {"batch_size": 4}, "--resident")
-    rows.append(gpu_row("as the ancestor, batch 4", took, 4, rate))
+        half = plain | changes | {"precision": "fp16"}
+        rows.append(gpu_row(project, name, half, rate, "--cap", "15"))
+    for label, text in (("U-Net", UNET_ONLY), ("U-Net and encoders", {})):
+        four = plain | ANCESTOR | text | {"batch_size": 4, "precision": "bf16"}
+        rows.append(
+            gpu_row(project, f"as the ancestor, {label}, batch 4", four, rate, "--resident")
+        )
     head = (
         "settings",
         "pictures a second",
         f"share of {rate / 1e12:.0f} TFLOP/s",
         "peak",
+        "expected",
         "to step 1",
     )
     return [Table("Full-size SDXL, 1024 px, rank 16", head, rows)]
@@ -315,6 +327,10 @@ def compared(title: str, project: Project, cases: Mapping[str, Mapping[str, Any]
     return [Table(title, head, steps), Table(f"{title}: phases", ("trained", "took"), phases)]
 
 
+class Failed(Exception):
+    """A run ended before its end; the message is the end of what it said."""
+
+
 def measured(project: Project, changes: Mapping[str, Any], *words: str) -> dict[str, Any]:
     """What `scripts/measure.py` says of a run of its own, from nothing."""
     command = [sys.executable, str(Path(__file__).with_name("measure.py"))]
@@ -328,7 +344,7 @@ def measured(project: Project, changes: Mapping[str, Any], *words: str) -> dict[
             env=os.environ | {"XDG_CACHE_HOME": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
         )
     if said.returncode:
-        sys.exit(said.stderr[-3000:])
+        raise Failed(said.stderr[-3000:])
     return dict(json.loads(said.stdout.splitlines()[-1]))
 
 
@@ -352,28 +368,33 @@ def full_size_file(folder: Path) -> Path:
     return file
 
 
-def gpu_row(name: str, took: Mapping[str, Any], batch: int, rate: float) -> tuple[str, ...]:
-    pace = statistics.median(took["seconds"])
+def gpu_row(
+    project: Project, name: str, changes: Mapping[str, Any], rate: float, *words: str
+) -> tuple[str, ...]:
+    """One run; what fails does not cost the others."""
+    try:
+        took = measured(project, changes, *words)
+    except Failed as error:
+        return (name, f"failed: {str(error).strip().splitlines()[-1][:100]}", "", "", "", "")
+    pace, batch = statistics.median(took["seconds"]), changes["batch_size"]
     share = step_flops(1024) * batch / pace / rate
     return (
         name,
         f"{batch / pace:.2f}",
         f"{share:.0%}",
         f"{took['peak_gib']:.1f} GiB",
+        f"{took['expected_gib']:.1f} GiB",
         f"{took['first']:.0f} s",
     )
 
 
 def matrix_rate() -> float:
-    """FLOP a second of a large bf16 matrix product on this GPU."""
-    import torch
-
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    paces = []
-    for _ in range(20):
-        torch.cuda.synchronize()
-        paces.append(seconds(lambda: (a @ a, torch.cuda.synchronize())))
-    return 2 * 8192**3 / statistics.median(paces)
+    """FLOP a second of a large bf16 matrix product on this GPU, in a process of its own: what it
+    takes of the GPU must not be missing to the runs.
+    """
+    words = [sys.executable, "-c", MATRIX]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return 2 * 8192**3 / float(said)
 
 
 def step_flops(side: int) -> float:

@@ -237,7 +237,7 @@ def _alike(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
 
 
 @torch.no_grad()
-def limit_norms(parts: Modules, max_norm: float) -> int:
+def limit_norms(parts: Modules, max_norm: float) -> torch.Tensor:
     """Scales both halves of every LoRA down whose change of the weight has a Euclidean norm above
     `max_norm` (sd-scripts' scale_weight_norms); how many there were.
 
@@ -254,7 +254,7 @@ def limit_norms(parts: Modules, max_norm: float) -> int:
             down.mul_(factor)
             up.mul_(factor)
             scaled.append(factor < 1)
-    return int(torch.stack(scaled).sum()) if scaled else 0
+    return torch.stack(scaled).sum()
 
 
 def gradient_norm(parameters: list[torch.nn.Parameter], limit: float) -> torch.Tensor:

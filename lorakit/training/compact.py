@@ -83,9 +83,8 @@ def unpacked(
     if weight.dtype == torch.int8:
         return weight.to(dtype) * scale.to(dtype)
     nf4 = _nf4()
-    code = nf4.get_4bit_type("nf4", device=weight.device)
     state = nf4.QuantState(
-        absmax=scale, shape=shape, dtype=dtype, blocksize=BLOCK, code=code, quant_type="nf4"
+        absmax=scale, shape=shape, dtype=dtype, blocksize=BLOCK, quant_type="nf4"
     )
     return nf4.dequantize_4bit(weight, state)  # type: ignore[no-any-return]
 

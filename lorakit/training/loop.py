@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,7 @@ __all__ = [
     "trained_parts",
 ]
 
-OutOfMemory = torch.OutOfMemoryError
+NO_MEMORY = re.compile("out of memory|ALLOC_FAILED|can't allocate memory")
 PATIENCE = {"cpu": 0.0, "cuda": 2.0}  # seconds after which steps that are done are told
 
 
@@ -81,9 +82,10 @@ def train(
     way = ways.best() if ways else Way(plan.batch_size, (), 0, 0.0)
     kept = objective.kept_signal(base.scheduler).to(device)
     rates = [group["lr"] for group in learning.optimizer.param_groups]
-    for module in learning.parts.values():  # for the LoRA's dropout, and for checkpointing
+    passed = {**learning.parts, "unet": base.unet}  # gradients of the encoders pass it too
+    for module in passed.values():  # for the LoRA's dropout, and for checkpointing
         module.train()
-    set_checkpointing(learning.parts, way.stages)
+    set_checkpointing(passed, way.stages)
     since, ledger = learning.step, Ledger(plan.steps, learning.step)
     patience = 0.0 if world.count > 1 else PATIENCE[device]  # clocks differ; all tell at one place
     # On the CPU nothing would be gained: while a second thread computes, OpenMP puts the others to
@@ -102,19 +104,27 @@ def train(
                 try:
                     loss = _gradients(base, turn, group, kept, settings, learning, world, way)
                     break
-                except OutOfMemory as error:
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
                     way = _smaller(ways, way, world, error)
                     yield Shrunk(way, turn.step)
                 _forget(learning, device)
-                set_checkpointing(learning.parts, way.stages)
+                set_checkpointing(passed, way.stages)
             gradient = _follow(learning, settings)
             learning.whole = True
             rate = optim.effective_rate(learning.optimizer)
             unread = ledger.enter(turn, loss, rate, gradient)
-            if turn.last or looks(turn.step) or unread >= patience:
+            first = turn.step == since + 1  # a person waits to see it begin
+            if first or turn.last or looks(turn.step) or unread >= patience:
                 yield from ledger.read(learning)
         if turn.last:
             yield EpochDone(turn.epoch, plan.epochs, turn.step)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is that: cuBLAS, cuDNN and the CPU have words of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or bool(NO_MEMORY.search(str(error)))
 
 
 def _smaller(ways: Ways | None, way: Way, world: World, error: RuntimeError) -> Way:

@@ -66,6 +66,7 @@ def fill(
         made = layer.packed(tensor) if small else {last: tensor}  # type: ignore[operator]
         state |= {f"{path}.{each}".lstrip("."): value for each, value in made.items()}
     model.load_state_dict(state, assign=True)
+    state.clear()  # or every convolution would be there twice for a moment
     if dtype != torch.float32:  # what matrix units take: 5 % of a step on a CPU, nothing in float32
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in model.modules():  # the only buffers that no file holds

@@ -62,7 +62,7 @@ class Ways:
 
     def smaller(self, than: Way) -> Way | None:
         """The quickest way that needs clearly less; None if there is none."""
-        return next((way for way in self.ways if way.need < 0.98 * than.need), None)
+        return next((way for way in self.ways if way.need < 0.95 * than.need), None)
 
     def sentence(self, way: Way) -> str:
         """'no checkpointing, flash attention, batch 4 (2 at a time), latents on disk, 13.2 GB of
@@ -76,6 +76,7 @@ class Ways:
             f"{'checkpointing on ' + ' and '.join(twice) if twice else 'no checkpointing'}, "
             f"{self.attention}, batch {self.batch}{some}, latents on disk, {way.need / GB:.1f} GB "
             f"of {self.free / GB:.1f} GB expected"
+            f"{', more than is free' if way.need > self.free else ''}"
         )
 
 

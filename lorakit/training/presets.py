@@ -53,7 +53,7 @@ PRESETS = (
         0,
         0.15,
         None,
-        _sized(1, resolution=512, text_encoder_lr=0.0, text_encoder_2_lr=0.0),
+        _sized(1, resolution=512),
     ),
 )
 

@@ -118,6 +118,7 @@ class Run:
     since: int = 0  # the step it goes on after; 0 for a new run
     logs: Logs = field(default_factory=Logs)
     spent: float = 0.0  # seconds in steps of this sitting
+    told: int = 0  # the last step whose numbers were read
     drawn: Previews | None = None  # the last previews of this run
 
     @property
@@ -255,7 +256,7 @@ class Run:
         )
         for event in events:
             if isinstance(event, StepDone):
-                self.spent = event.seconds
+                self.spent, self.told = event.seconds, event.step
             for each in self._handle(event, artist):
                 self.logs.hear(each)
                 yield each
@@ -323,7 +324,7 @@ class Run:
                 self.keeper.save_state()
             yield saved
             if step > self.since:
-                keep_timing(self.project, self.spent / (step - self.since), self.device)
+                keep_timing(self.project, self.spent / max(1, self.told - self.since), self.device)
         parallel.wait(self.world)
         file = self.project.output / f"{self.project.name}.safetensors"
         yield Finished(file, step, seconds, stopped)

@@ -84,6 +84,7 @@ def test_the_optimised_path_learns_what_the_plain_path_learns(
     wanted, same, pictures = trained(project, replace(SETTINGS, caption_variants=0))
     assert len(losses) == len(wanted) == STEPS
     assert losses == pytest.approx(wanted, rel=1e-4)
+    assert likeness > 0
     assert likeness == pytest.approx(same, abs=1e-6)
     assert np.abs(drawn - pictures).mean() < 1, "of 255"
     print(max(abs(a / b - 1) for a, b in zip(losses, wanted, strict=True)), likeness)

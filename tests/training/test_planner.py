@@ -108,6 +108,7 @@ def test_the_sentence_says_what_is_done_and_how_much_it_takes() -> None:
         whole
     )
     assert found.sentence(Way(4, (), GB, 1.0)).startswith("no checkpointing, ")
+    assert found.sentence(Way(4, (), 15 * GB, 1.0)).endswith("expected, more than is free")
 
 
 # --- out of memory while training -----------------------------------------------------------------
@@ -131,14 +132,34 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
 LADDER = Ways(tuple(Way(count, (), count * GB, 1 / count) for count in (4, 2, 1)), 4, 9 * GB, 11)
 
 
-def learn(base: Base) -> list[loop.Event]:
+def learn(base: Base, ways: Ways = LADDER, **changes: float) -> list[loop.Event]:
     """All that happens in three steps of batches of four."""
     settings = replace(SETTINGS, repeats=4, epochs=3, resolution=64, unet_lr=1e-3)
+    settings = replace(settings, **changes)  # type: ignore[arg-type]
     plan = make_plan([(64, 64)], settings)
     adapter.add_adapter(loop.trained_parts(base, settings), settings, seed=1)
     learning = loop.begin(base, settings, "cpu")
     made = material(example("astrid, smile"))
-    return list(loop.train(base, plan, made, settings, learning, ways=LADDER))
+    return list(loop.train(base, plan, made, settings, learning, ways=ways))
+
+
+def test_a_unet_that_is_not_trained_is_checkpointed_too_for_gradients_pass_it(base: Base) -> None:
+    way = Way(4, (planner.RESNETS,), GB, 1.0)
+    learn(base, Ways((way,), 4, 9 * GB, 11), unet_lr=0.0, text_encoder_lr=1e-3)
+    assert any(getattr(module, "gradient_checkpointing", False) for module in base.unet.modules())
+
+
+@pytest.mark.parametrize(
+    "error, memory",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_running_out_of_memory_has_several_names(error: RuntimeError, memory: bool) -> None:
+    assert loop.out_of_memory(error) == memory
 
 
 def losses(events: list[loop.Event]) -> list[float]:

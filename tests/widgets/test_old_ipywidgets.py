@@ -21,7 +21,8 @@ ONLY_IN_8 = {
         r"\b(TagsInput|ColorsInput|IntsInput|FloatsInput|Stack|TimePicker|DatetimePicker"
         r"|NaiveDatetimePicker)\b"
     ),
-    "a file upload, whose value differs": r"\bFileUpload\b",
+    # collecting.py reads both shapes (`contents`), so its one is allowed
+    "a file upload, whose value differs": r"\bFileUpload\b(?!\(multiple=True, desc)",
     "options as a mapping, which only 7 has": r"options=\{",
     "threads, whose updates Colab does not show": r"\bthreading\b|\bThread\(",
     "JavaScript and custom widgets": r"\bJavascript\(|\banywidget\b|enable_custom_widget_manager",
