@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.__main__ import main
+from lorakit.__main__ import main, parser
 from lorakit.collect import NAMES, source
+from lorakit.collect.command import joined
 from lorakit.demo.sample import good_picture
 from lorakit.settings import specs
 
@@ -57,3 +58,21 @@ def test_a_wrong_value_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys) -
     said = capsys.readouterr().err
     assert said.startswith("lorakit: command line: site is 'danboru'; did you mean 'danbooru'?")
     assert not (tmp_path / "p").exists()
+
+
+def test_a_value_may_begin_with_a_minus(tmp_path: Path, capsys) -> None:
+    here = ["--project", str(tmp_path / "p")]
+    said = parser().parse_args(
+        joined(["collect", "models3d", "girl.glb", *here, "--elevations", "-20,0", "--json"])
+    )
+    assert (said.set_elevations, said.json, said.items) == ("-20,0", True, ["girl.glb"])
+    said = parser().parse_args(joined(["collect", "boorus", "--tags", "-comic", *here]))
+    assert said.set_tags == "-comic"
+    assert main(["collect", "models3d", "girl.glb", *here, "--elevations", "-99,0"]) == 2
+    assert "elevations has '-99'" in capsys.readouterr().err
+
+
+def test_a_flag_without_its_value_is_still_said_to_be_one(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["collect", "boorus", "--tags", "--project", str(tmp_path / "p")])
+    assert "argument --tags: expected one argument" in capsys.readouterr().err
