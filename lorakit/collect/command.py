@@ -99,7 +99,6 @@ def _collect(options: argparse.Namespace) -> dict[str, Any]:
             "names": [find.name for find in new],
         }
     here.create()
-    here.save(chosen)
     taken: Taken = take(here, offer, progress)
     return {
         "text": "\n".join([*offer.notes, f"{taken} They are in {here.dataset}."]),
