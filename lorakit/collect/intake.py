@@ -21,6 +21,7 @@ from .finds import Find, Offer
 from .origins import note_origin, read_origins
 
 log = logging.getLogger(__name__)
+DAMAGED = "it is no picture, or damaged"
 PART = ".arriving-"  # before the name of a picture that is not whole yet
 
 
@@ -114,7 +115,12 @@ class _Arrivals:
             ) from None
         part = folder / f"{PART}{find.name}"
         find.write(part)
-        picture_size(part)  # raises DatasetError for what is no picture
+        try:
+            picture_size(part)
+        except DatasetError as error:
+            log.info("%s", error)
+            part.unlink(missing_ok=True)
+            raise CollectError(DAMAGED) from error
         path, there = self._place(folder, find.name, part)
         if there:
             part.unlink()

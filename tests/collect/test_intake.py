@@ -74,8 +74,8 @@ def test_one_that_cannot_be_had_does_not_stop_the_others(project: Project) -> No
 def test_what_is_no_picture_is_not_taken(project: Project) -> None:
     page = offered("1", write=lambda path: path.write_text("<html>"))
     taken = take(project, Offer([page]))
-    assert "cannot be read as a picture" in taken.failed["safebooru_1.png"]
-    assert names(project) == [] and read_origins(project) == {}
+    assert taken.failed == {"safebooru_1.png": "it is no picture, or damaged"}
+    assert list(project.dataset.iterdir()) == [] and read_origins(project) == {}
 
 
 def test_a_source_that_refuses_everything_ends_it(project: Project) -> None:
