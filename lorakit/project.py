@@ -19,7 +19,7 @@ from tomlkit.items import AoT
 
 from . import settings as settings_module
 from .colab import drive_folder
-from .errors import DatasetError, SettingsError
+from .errors import DatasetError, SaveError, SettingsError
 from .files import write_text
 
 S = TypeVar("S")
@@ -47,9 +47,17 @@ class Project:
     settings_file: Path
 
     def create(self) -> Project:
-        """Makes the folders that are missing; returns self."""
+        """Makes the folders that are missing; returns self. Raises SaveError."""
         for folder in (self.dataset, self.output, self.removed):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                taken = folder.exists() and not folder.is_dir()
+                reason = "a file has that name" if taken else error.strerror or str(error)
+                raise SaveError(
+                    f"The folder {folder} cannot be made: {reason}. Move what is in the way, or "
+                    "choose another folder."
+                ) from error
         return self
 
     def load(self, cls: type[S]) -> S:

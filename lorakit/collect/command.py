@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from .. import project
@@ -25,6 +26,29 @@ def register(commands: Any) -> None:
         _add(sources, source(name))
 
 
+def joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command line, where a setting of a source and a value that begins with '-'
+    (--tags -comic) become one word (--tags=-comic): argparse would take that value for a flag.
+    """
+    words = list(arguments)
+    if words[:1] != ["collect"] or words[1:2] == [] or words[1] not in NAMES:
+        return words
+    flags = {_flag(spec) for spec in specs(source(words[1]).settings)}
+    known = flags | {"-h", "--help", "--project", "--dry-run", "--json", "--verbose", "--"}
+    done: list[str] = []
+    for word in words:
+        value = word.startswith("-") and word.partition("=")[0] not in known
+        if value and done[-1:] and done[-1] in flags:
+            done[-1] += f"={word}"
+        else:
+            done.append(word)
+    return done
+
+
+def _flag(spec: Spec) -> str:
+    return f"--{spec.name.replace('_', '-')}"
+
+
 def _add(sources: Any, one: Source) -> None:
     sub = sources.add_parser(one.name, help=one.title, description=one.title)
     if one.items:
@@ -34,8 +58,9 @@ def _add(sources: Any, one: Source) -> None:
     sub.add_argument("--json", action="store_true", help="print one machine-readable result")
     sub.add_argument("--verbose", action="store_true", help="say more about what is done")
     for spec in specs(one.settings):
-        flag = f"--{spec.name.replace('_', '-')}"
-        sub.add_argument(flag, dest=f"set_{spec.name}", metavar=KINDS[spec.type], help=_help(spec))
+        sub.add_argument(
+            _flag(spec), dest=f"set_{spec.name}", metavar=KINDS[spec.type], help=_help(spec)
+        )
     sub.set_defaults(command=_collect, source=one, items=())
 
 
@@ -74,7 +99,6 @@ def _collect(options: argparse.Namespace) -> dict[str, Any]:
             "names": [find.name for find in new],
         }
     here.create()
-    here.save(chosen)
     taken: Taken = take(here, offer, progress)
     return {
         "text": "\n".join([*offer.notes, f"{taken} They are in {here.dataset}."]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dataset import Picture
-from ..errors import CollectError, DatasetError, Refused
+from ..errors import CollectError, DatasetError, Refused, SaveError
 from ..files import write_safely, write_text
 from ..images import picture_size
 from ..progress import Progress, silent, track
@@ -21,6 +21,7 @@ from .finds import Find, Offer
 from .origins import note_origin, read_origins
 
 log = logging.getLogger(__name__)
+DAMAGED = "it is no picture, or damaged"
 PART = ".arriving-"  # before the name of a picture that is not whole yet
 
 
@@ -58,7 +59,8 @@ def unknown(project: Project, finds: Iterable[Find]) -> list[Find]:
 
 def take(project: Project, offer: Offer, progress: Progress = silent) -> Taken:
     """Fetches or makes every picture of the offer that the project never had. One that cannot be
-    had does not stop the others. Raises Refused when the source refuses altogether.
+    had does not stop the others. Raises Refused when the source refuses altogether, SaveError when
+    the disk does not take a picture.
 
     It can be killed at any moment: what is in dataset/ is whole, and the next call goes on.
     """
@@ -88,16 +90,37 @@ class _Arrivals:
 
     def take(self, find: Find) -> Path | None:
         """Where the picture is now; None if the very same file was there: a run was killed before
-        it noted it, or a person had put it there.
+        it noted it, or a person had put it there. Raises CollectError, and SaveError for a full
+        disk.
         """
+        try:
+            return self._take(find)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SaveError(
+                f"{find.name} could not be written to {self.project.dataset}: {reason}. Free some "
+                "space, then run again: it goes on."
+            ) from error
+
+    def _take(self, find: Find) -> Path | None:
         folder = self.project.dataset / find.folder
         inside = folder.resolve().is_relative_to(self.project.dataset.resolve())
         if not inside or Path(find.name).name != find.name:
             raise CollectError(f"{find.folder}/{find.name} points outside the dataset.")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise CollectError(
+                f"the folder {find.folder} cannot be made: a file has that name"
+            ) from None
         part = folder / f"{PART}{find.name}"
         find.write(part)
-        picture_size(part)  # raises DatasetError for what is no picture
+        try:
+            picture_size(part)
+        except DatasetError as error:
+            log.info("%s", error)
+            part.unlink(missing_ok=True)
+            raise CollectError(DAMAGED) from error
         path, there = self._place(folder, find.name, part)
         if there:
             part.unlink()
@@ -118,8 +141,8 @@ class _Arrivals:
         """
         stem, suffix = Path(name).stem, Path(name).suffix
         number, place = 1, folder / name
-        while twins := self._files(folder).get(place.stem):
-            for twin in twins:
+        while (twins := self._files(folder).get(place.stem)) or place.is_dir():
+            for twin in twins or ():
                 if twin.exists() and filecmp.cmp(twin, part, shallow=False):
                     return twin, True
             number += 1

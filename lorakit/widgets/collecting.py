@@ -85,9 +85,11 @@ class CollectView(W.VBox):
         self.take_button.disabled = True
         try:
             taken = take(self.project, self.offer, self.bar)
-        except LorakitError as error:
-            self.line.value = red(error)
+        except BaseException as error:
             self.take_button.disabled = False  # what came is kept; the same button goes on
+            if not isinstance(error, LorakitError):
+                raise
+            self.line.value = red(error)
             return
         self.line.value = escape(f"{taken} They are in {self.project.dataset}.")
 

@@ -298,7 +298,7 @@ def test_the_command_previews_and_takes(
     assert not (tmp_path / "home/astrid/dataset").exists()
     assert main([*command, "--subfolders", "no"]) == 0
     assert json.loads(capsys.readouterr().out)["new"]
-    assert "subfolders = false" in (tmp_path / "home/astrid/project.toml").read_text()
+    assert not (tmp_path / "home/astrid/project.toml").exists()
     assert main(["collect", "archives", "no.zip", "--project", "astrid"]) == 2
     assert "There is no file or folder no.zip." in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lorakit.collect.archives import drive, hub
+from lorakit.collect.archives.store import place
 from lorakit.collect.intake import take
 from lorakit.collect.origins import read_origins
 from lorakit.dataset import Picture, read_caption
@@ -65,8 +66,14 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
             return
         start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
+        etag = f'"{hashlib.sha1(content).hexdigest()}"'
+        if self.headers.get("If-Range", etag) != etag:
+            start = 0
+        if start and start >= len(content):
+            self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+            return
         kind = self.server.kinds.get(path, "application/octet-stream")
-        more = {"Content-Type": kind, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
+        more = {"Content-Type": kind, "ETag": etag}
         more |= {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         if start:
             more["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -121,6 +128,60 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
     taken(project, f"{site.url}/mine.zip")
     assert site.asked[-1] == ("/mine.zip", f"bytes={3 << 16}-")
     assert len(names(project)) == 80
+
+
+def test_a_bad_download_is_said_to_be_one_and_fetched_again(
+    project: Project, site: Site, tmp_path: Path
+) -> None:
+    link = f"{site.url}/mine.zip"
+    site.files["/mine.zip"] = b"We are busy, come back later."
+    with pytest.raises(CollectError, match="gives is no zip file, or damaged"):
+        offer_of(link)
+    site.files["/mine.zip"] = zipped(tmp_path)
+    assert len(offer_of(link).finds) == 3
+
+
+def test_a_zip_that_changed_since_the_download_broke_off_is_fetched_anew(
+    project: Project, site: Site, tmp_path: Path
+) -> None:
+    link = f"{site.url}/mine.zip"
+    site.files["/mine.zip"], site.cut["/mine.zip"] = zipped(tmp_path, 80), 200_000
+    with pytest.raises(CollectError, match="What came is kept"):
+        offer_of(link)
+    site.files["/mine.zip"] = zipped(tmp_path, 90)
+    assert len(offer_of(link).finds) == 90
+
+
+def test_a_part_larger_than_the_zip_is_not_taken_for_all_of_it(
+    project: Project, site: Site, tmp_path: Path
+) -> None:
+    link = f"{site.url}/mine.zip"
+    site.files["/mine.zip"] = zipped(tmp_path)
+    part = place(link).with_suffix(".part")
+    part.write_bytes(zipped(tmp_path, 9))
+    with pytest.raises(CollectError, match="the file has changed there"):
+        offer_of(link)
+    assert len(offer_of(link).finds) == 3
+    part.write_bytes(site.files["/mine.zip"])  # killed before it was put in its place
+    place(link).with_suffix(".zip").unlink()
+    assert len(offer_of(link).finds) == 3
+
+
+def test_a_bad_file_from_drive_is_fetched_again(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = [b"no zip at all", zipped(tmp_path)]
+
+    def download(id: str, output: str, quiet: bool, resume: bool) -> str:
+        path = Path(output) / "set.zip"
+        path.write_bytes(contents.pop(0))
+        return str(path)
+
+    monkeypatch.setattr("gdown.download", download)
+    link = "https://drive.google.com/file/d/1AbCdEfGhIjKl/view"
+    with pytest.raises(CollectError, match="is no zip file, or damaged"):
+        offer_of(link)
+    assert len(offer_of(link).finds) == 3
 
 
 def test_a_page_or_a_missing_file_is_said_to_be_one(project: Project, site: Site) -> None:

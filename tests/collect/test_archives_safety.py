@@ -186,6 +186,31 @@ def test_a_damaged_picture_is_left_out_and_a_cut_off_zip_refused(tmp_path: Path)
     assert "d.zip is no zip file, or damaged (its end is missing)" in refused(path)
 
 
+def test_a_damaged_caption_does_not_cost_the_picture(project: Project, tmp_path: Path) -> None:
+    path = packed(tmp_path / "d.zip", {"a.txt": b"smile, hat, red hair", "a.png": picture(1)})
+    content = bytearray(path.read_bytes())
+    content[40] ^= 0xFF  # in the text, after the 35 bytes before it
+    path.write_bytes(content)
+    offer = offer_of(path)
+    assert [(one.name, one.caption) for one in offer.finds] == [("a.png", None)]
+    assert offer.notes[0].startswith("Left out: 1 captions that are damaged (d.zip: a.txt is")
+    take(project, offer)
+    assert names(project) == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+def test_what_only_looks_like_a_picture_is_told_in_the_words_of_people(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    offer = offer_of(packed(tmp_path / "d.zip", {name: b"<html>no picture</html>"}))
+    with pytest.raises(CollectError, match=f"^d.zip: {name} is no picture, or damaged$"):
+        offer.finds[0].thumbnail()
+    failed = take(project, offer).failed["a.png"]
+    assert "is no picture, or damaged" in failed
+    assert "BytesIO" not in failed and ".arriving" not in failed
+    assert list(project.dataset.iterdir()) == []
+
+
 @pytest.mark.parametrize("cut", range(0, 400, 9))
 def test_no_damage_anywhere_in_a_zip_ends_in_anything_but_a_sentence(
     project: Project, tmp_path: Path, cut: int

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.__main__ import main
+from lorakit.__main__ import main, parser
 from lorakit.collect import NAMES, source
+from lorakit.collect.command import joined
 from lorakit.demo.sample import good_picture
 from lorakit.settings import specs
 
@@ -43,12 +44,27 @@ def test_a_dry_run_shows_and_takes_nothing(tmp_path: Path, capsys) -> None:
     assert (taken["new"], taken["known"]) == (0, 1)
 
 
-def test_options_are_kept_for_the_next_time(tmp_path: Path, capsys) -> None:
+def test_options_hold_for_this_run_only_and_those_of_the_project_otherwise(
+    tmp_path: Path, capsys
+) -> None:
     (tmp_path / "mine").mkdir()
     good_picture(1).save(tmp_path / "mine" / "a.png")
+    (tmp_path / "mine" / "a.txt").write_text("smile")
+    project = tmp_path / "p" / "project.toml"
     words = ["collect", "archives", str(tmp_path / "mine"), "--project", str(tmp_path / "p")]
     assert main([*words, "--captions", "false"]) == 0
-    assert "captions = false" in (tmp_path / "p" / "project.toml").read_text()
+    assert not (tmp_path / "p" / "dataset" / "a.txt").exists()
+    assert not project.exists()
+    good_picture(2).save(tmp_path / "mine" / "b.png")
+    (tmp_path / "mine" / "b.txt").write_text("smile")
+    assert main(words) == 0
+    assert (tmp_path / "p" / "dataset" / "b.txt").read_text() == "smile\n"
+    project.write_text("[archives]\ncaptions = false\n")
+    good_picture(3).save(tmp_path / "mine" / "c.png")
+    (tmp_path / "mine" / "c.txt").write_text("smile")
+    assert main(words) == 0
+    assert not (tmp_path / "p" / "dataset" / "c.txt").exists()
+    assert project.read_text() == "[archives]\ncaptions = false\n"
 
 
 def test_a_wrong_value_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys) -> None:
@@ -57,3 +73,21 @@ def test_a_wrong_value_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys) -
     said = capsys.readouterr().err
     assert said.startswith("lorakit: command line: site is 'danboru'; did you mean 'danbooru'?")
     assert not (tmp_path / "p").exists()
+
+
+def test_a_value_may_begin_with_a_minus(tmp_path: Path, capsys) -> None:
+    here = ["--project", str(tmp_path / "p")]
+    said = parser().parse_args(
+        joined(["collect", "models3d", "girl.glb", *here, "--elevations", "-20,0", "--json"])
+    )
+    assert (said.set_elevations, said.json, said.items) == ("-20,0", True, ["girl.glb"])
+    said = parser().parse_args(joined(["collect", "boorus", "--tags", "-comic", *here]))
+    assert said.set_tags == "-comic"
+    assert main(["collect", "models3d", "girl.glb", *here, "--elevations", "-99,0"]) == 2
+    assert "elevations has '-99'" in capsys.readouterr().err
+
+
+def test_a_flag_without_its_value_is_still_said_to_be_one(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["collect", "boorus", "--tags", "--project", str(tmp_path / "p")])
+    assert "argument --tags: expected one argument" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from lorakit.collect.finds import Find, Offer, Origin
 from lorakit.collect.intake import PART, take
 from lorakit.collect.origins import path_of, read_origins
 from lorakit.dataset import remove, scan
-from lorakit.errors import CollectError, Refused
+from lorakit.errors import CollectError, Refused, SaveError
 from lorakit.project import Project, find
 
 
@@ -73,8 +74,8 @@ def test_one_that_cannot_be_had_does_not_stop_the_others(project: Project) -> No
 def test_what_is_no_picture_is_not_taken(project: Project) -> None:
     page = offered("1", write=lambda path: path.write_text("<html>"))
     taken = take(project, Offer([page]))
-    assert "cannot be read as a picture" in taken.failed["safebooru_1.png"]
-    assert names(project) == [] and read_origins(project) == {}
+    assert taken.failed == {"safebooru_1.png": "it is no picture, or damaged"}
+    assert list(project.dataset.iterdir()) == [] and read_origins(project) == {}
 
 
 def test_a_source_that_refuses_everything_ends_it(project: Project) -> None:
@@ -103,3 +104,46 @@ def test_nothing_is_written_outside_the_dataset(project: Project, name: str, fol
     taken = take(project, Offer([find]))
     assert "points outside the dataset" in taken.failed[name]
     assert not (project.dataset.parent / "out.png").exists()
+
+
+def test_a_full_disk_is_said_plainly_and_the_next_run_goes_on(project: Project) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SaveError, match=r"2\.png could not be .*: No space left .* it goes on\."):
+        take(project, Offer([offered("1"), offered("2", write=full), offered("3")]))
+    assert str(take(project, Offer([offered("1"), offered("2", "blue")]))) == (
+        "1 new pictures; 1 were here already."
+    )
+
+
+def test_a_file_where_a_folder_should_be_costs_only_the_pictures_of_that_folder(
+    project: Project,
+) -> None:
+    inside = [offered(id, folder=folder) for id, folder in [("1", "x.png"), ("2", "x.png/deep")]]
+    painted("green").save(project.dataset / "x.png")
+    taken = take(project, Offer([*inside, offered("3", "blue")]))
+    assert taken.failed == {
+        "safebooru_1.png": "the folder x.png cannot be made: a file has that name",
+        "safebooru_2.png": "the folder x.png/deep cannot be made: a file has that name",
+    }
+    assert names(project) == ["safebooru_3.png", "x.png"]
+
+
+def test_a_folder_where_a_picture_should_be_does_not_lose_the_picture(project: Project) -> None:
+    inside = offered("1", "blue", folder="safebooru_2.png")
+    take(project, Offer([offered("3", "white"), inside, offered("2")]))
+    found = [picture.path.relative_to(project.dataset) for picture in scan(project.dataset)]
+    assert [path.as_posix() for path in found] == [
+        "safebooru_2-2.png",
+        "safebooru_2.png/safebooru_1.png",
+        "safebooru_3.png",
+    ]
+
+
+def test_a_file_named_dataset_is_said_to_be_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "dataset").write_text("notes")
+    with pytest.raises(SaveError, match="dataset cannot be made: a file has that name. Move what"):
+        take(find(str(tmp_path / "p")), Offer([offered("1")]))
+    assert (tmp_path / "p" / "dataset").read_text() == "notes"

@@ -289,8 +289,9 @@ def command(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tup
 
 
 def test_the_command_previews_renders_and_refuses(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LORAKIT_BLENDER", "/nowhere")
     path = str(Person().glb(tmp_path / "girl.glb"))
     here = ["--project", str(tmp_path / "astrid"), "--json", "--views", "2", "--size", "64"]
     chosen = [path, *here, "--poses", "sit,t", "--framings", "full body"]
@@ -302,7 +303,7 @@ def test_the_command_previews_renders_and_refuses(
     for wrong, words in [
         ([str(tmp_path / "gone.glb"), *here], "gone.glb does not exist"),
         ([path, *here, "--poses", "fly"], "poses has 'fly'"),
-        ([path, *here, "--engine", "blender", "--blender", "/nowhere"], "no program at /nowhere"),
+        ([path, *here, "--engine", "blender"], "no program at /nowhere"),
     ]:
         code, out, err = command(wrong, capsys)
         assert code == 2 and words in out + err

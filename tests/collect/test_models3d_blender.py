@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from lorakit.collect.models3d import SOURCE, ModelSettings, blender
-from lorakit.errors import CollectError, Refused
+from lorakit.errors import CollectError, Refused, SettingsError
+from lorakit.progress import silent
+from lorakit.project import find
 
 from .humanoid import Person
 from .test_models3d import frame_free, look, overlap, pictures, solid
@@ -140,10 +142,12 @@ def test_without_a_blender_it_is_said_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("LORAKIT_BLENDER", raising=False)
+    monkeypatch.delenv("LORAKIT_INSTALL_BLENDER", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "version_info", (3, 13, 1))
     with pytest.raises(
-        Refused, match=r"apt-get install -y blender\), give its path \(blender\), or"
+        Refused, match=r"apt-get install -y blender\), give its path in the .* LORAKIT_BLENDER, or"
     ):
         look(tmp_path / "a.glb", engine="blender")
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
@@ -152,7 +156,29 @@ def test_without_a_blender_it_is_said_how_to_get_one(
     ):
         look(tmp_path / "a.glb", engine="blender")
     with pytest.raises(Refused, match=r"does not exist for Python 3\.12"):
-        look(tmp_path / "a.glb", engine="blender", install_blender=True)
+        monkeypatch.setenv("LORAKIT_INSTALL_BLENDER", "1")
+        look(tmp_path / "a.glb", engine="blender")
+
+
+def test_a_project_file_cannot_name_a_program_to_run_or_fetch(tmp_path: Path) -> None:
+    project = find(str(tmp_path / "shared")).create()
+    for line in ("blender = '/bin/sh'", "install_blender = true"):
+        project.settings_file.write_text(f"[models3d]\nengine = 'blender'\n{line}\n")
+        with pytest.raises(SettingsError, match=line.split()[0]):
+            project.load(ModelSettings)
+
+
+def test_a_program_that_is_not_blender_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "paint"
+    other.write_text("#!/bin/sh\necho Paint 3.4\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("LORAKIT_BLENDER", str(other))
+    with pytest.raises(Refused, match=r"paint is not Blender\. Give the path .*LORAKIT_BLENDER"):
+        look(tmp_path / "a.glb", engine="blender")
+    other.write_text("#!/bin/sh\necho Blender 4.2.1\n")
+    assert blender.find_blender(silent)[0] == str(other)
 
 
 def test_the_package_is_fetched_into_an_environment_of_its_own(
@@ -169,7 +195,9 @@ def test_the_package_is_fetched_into_an_environment_of_its_own(
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(blender, "package_folder", lambda: tmp_path / "env")
     monkeypatch.setattr(blender, "PACKAGES", {sys.version_info[:2]: "bpy==9"})
-    settings = ModelSettings(engine="blender", install_blender=True)
+    monkeypatch.delenv("LORAKIT_BLENDER", raising=False)
+    monkeypatch.setenv("LORAKIT_INSTALL_BLENDER", "1")
+    settings = ModelSettings(engine="blender")
     with pytest.raises(Refused, match=r"could not be fetched \(ERROR: No space left on device\)"):
         SOURCE.look(settings, ["a.glb"], lambda what, done, total: said.append(what))
     assert said[-1] == "Fetching Blender (about 400 MB, 1.2 GB unpacked)"

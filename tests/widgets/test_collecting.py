@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from PIL import Image
 from lorakit.collect import Source
 from lorakit.collect.finds import Find, Offer, Origin
 from lorakit.dataset import scan
-from lorakit.errors import CollectError, Refused
+from lorakit.errors import CollectError, Refused, SaveError
 from lorakit.settings import setting
 from lorakit.widgets import collecting
 from lorakit.widgets.collecting import CollectView, contents, words
@@ -118,3 +119,19 @@ def test_both_shapes_of_an_upload_are_read():
     assert list(contents({"a": {"content": b"1"}})) == list(
         contents(({"name": "a", "content": b"1"},))
     )
+
+
+@pytest.mark.parametrize("error", [SaveError("The disk is full."), RuntimeError("a bug")])
+def test_after_any_error_the_button_may_be_clicked_again(view, monkeypatch, error):
+    view.items.value = "1"
+    view.look_button.click()
+
+    def failing(*given):
+        raise error
+
+    monkeypatch.setattr(collecting, "take", failing)
+    with contextlib.suppress(RuntimeError):
+        view.take()
+    assert not view.take_button.disabled
+    if isinstance(error, SaveError):
+        assert "The disk is full." in view.line.value

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import CollectError
+from ...errors import CollectError, Refused
 from ...progress import Progress
 from .. import Source
 from ..finds import Offer
@@ -53,7 +53,13 @@ def _members(item: str, zips: Zips, progress: Progress) -> list[Member]:
 
 def _linked(link: str, zips: Zips, progress: Progress) -> list[Member]:
     if drive.parse(link):
-        return _members(str(drive.fetched(link, progress)), zips, progress)
+        try:
+            return _members(str(drive.fetched(link, progress)), zips, progress)
+        except Refused:  # the limits say no, or a password is needed: the file is good
+            raise
+        except CollectError:
+            drive.forget(link)  # what cannot be opened would be taken from here ever after
+            raise
     if hub.parse(link):
         return hub.members(link, zips, progress)
     path = web.fetched(link, zips.budget.settings, progress)

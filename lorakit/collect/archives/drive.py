@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def fetched(link: str, progress: Progress) -> Path:
         part.replace(whole)
     files = list(whole.iterdir())
     return files[0] if kind == "file" and len(files) == 1 else whole
+
+
+def forget(link: str) -> None:
+    """Deletes what was fetched of a link, if all of it came: the next run fetches it again. A part
+    of a download stays, to go on with.
+    """
+    found = parse(link)
+    whole = place(found[1]) if found else None
+    if whole and whole.exists():
+        shutil.rmtree(whole)
 
 
 def _download(link: str, kind: str, name: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ...dataset import SUFFIXES
 from ...errors import CollectError, LorakitError
@@ -88,7 +88,13 @@ def _as_png(member: Member, stream: IO[bytes], file: IO[bytes]) -> None:
             plain = upright if upright.mode in PNG_MODES else upright.convert(mode)
             plain.save(file, "PNG")
     except UNREADABLE as error:
-        raise CollectError(f"{member.link} cannot be read as a picture ({error})") from error
+        raise _damaged(member, error) from error
+
+
+def _damaged(member: Member, error: Exception) -> CollectError:
+    """Pillow names the object that it reads from when it knows no format: that is left out."""
+    known = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+    return CollectError(f"{member.link} is no picture, or damaged{known}")
 
 
 def thumbnail(member: Member, side: int = 360) -> Image.Image:
@@ -101,4 +107,4 @@ def thumbnail(member: Member, side: int = 360) -> Image.Image:
             image.thumbnail((side, side))
             return ImageOps.exif_transpose(image)
     except UNREADABLE as error:
-        raise CollectError(f"{member.link} cannot be read as a picture ({error})") from error
+        raise _damaged(member, error) from error

@@ -81,8 +81,25 @@ def finds(
         except CollectError as error:
             left.out("files that are damaged", str(error))
         else:
-            found.append(_find(member, mark, beside, settings))
+            found.append(
+                _find(member, mark, _caption(member, beside, settings, left), beside, settings)
+            )
     return found
+
+
+def _caption(
+    picture: Member, beside: _Beside, settings: ArchivesSettings, left: Left
+) -> str | None:
+    """The text beside a picture; None where there is none, or a damaged one."""
+    caption = beside.captions.get(picture.stem) if settings.captions else None
+    if caption is None:
+        return None
+    try:
+        with caption.open() as stream:
+            return text_of(stream.read())
+    except CollectError as error:
+        left.out("captions that are damaged", str(error))
+        return None
 
 
 def _pictures(
@@ -125,8 +142,9 @@ def _beside(members: Iterable[Member]) -> _Beside:
     return found
 
 
-def _find(member: Member, mark: str, beside: _Beside, settings: ArchivesSettings) -> Find:
-    caption = beside.captions.get(member.stem) if settings.captions else None
+def _find(
+    member: Member, mark: str, caption: str | None, beside: _Beside, settings: ArchivesSettings
+) -> Find:
     mask = beside.masks.get(member.stem) if settings.masks else None
     folders = member.path[:-1][-DEEPEST:] if settings.subfolders else ()
     return Find(
@@ -134,15 +152,10 @@ def _find(member: Member, mark: str, beside: _Beside, settings: ArchivesSettings
         target_name(harmless(member.name)),
         partial(copy, member),
         thumbnail=partial(thumbnail, member),
-        caption=_text(caption) if caption else None,
+        caption=caption,
         mask=partial(copy, mask) if mask else None,
         folder="/".join(harmless(step) for step in folders),
     )
-
-
-def _text(caption: Member) -> str:
-    with caption.open() as stream:
-        return text_of(stream.read())
 
 
 def notes(members: Sequence[Find]) -> list[str]:

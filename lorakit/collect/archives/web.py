@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,27 @@ def fetched(link: str, settings: ArchivesSettings, progress: Progress) -> Path:
             raise CollectError(
                 f"{link} could not be fetched ({error}). What came is kept: run again to go on."
             ) from error
-        part.replace(path)
+        _keep(link, part, path)
     return path
+
+
+def _keep(link: str, part: Path, path: Path) -> None:
+    """Puts a whole download among the fetched. Raises CollectError for one that is no zip, which is
+    deleted: it would be taken for the zip ever after.
+    """
+    _etag(part).unlink(missing_ok=True)
+    if not zipfile.is_zipfile(part):
+        part.unlink()
+        raise CollectError(
+            f"What {link} gives is no zip file, or damaged. Open it in a browser; if the zip is "
+            "right there, run again."
+        )
+    part.replace(path)
+
+
+def _etag(part: Path) -> Path:
+    """The file that tells which version on the site a part is of."""
+    return part.with_suffix(".etag")
 
 
 def _download(link: str, part: Path, most: float, progress: Progress) -> None:
@@ -43,13 +63,19 @@ def _download(link: str, part: Path, most: float, progress: Progress) -> None:
 
     have = part.stat().st_size if part.exists() else 0
     headers = {**AGENT, "Accept-Encoding": "identity"}
+    version = _etag(part)
     if have:
         headers["Range"] = f"bytes={have}-"
+        if version.exists():  # another version by now comes whole
+            headers["If-Range"] = version.read_text()
     with requests.get(link, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-        if answer.status_code == 416:  # all of it is here
+        if answer.status_code == 416:
+            _check_whole(answer, part)
             return
         _check(link, answer, have)
         have = have if answer.status_code == 206 else 0
+        if not have:
+            _note(version, answer.headers.get("ETag", ""))
         total = have + int(answer.headers.get("Content-Length") or 0)
         with part.open("ab" if have else "wb") as file:
             for piece in answer.iter_content(1 << 16):
@@ -59,6 +85,27 @@ def _download(link: str, part: Path, most: float, progress: Progress) -> None:
                 progress("Fetching the zip, MB", have // MB, total // MB)
     if have < total:
         raise requests.ConnectionError(f"it broke off after {have:,} of {total:,} bytes")
+
+
+def _note(version: Path, etag: str) -> None:
+    """Keeps the ETag; a weak one (W/) does not promise the same bytes and must not be sent back."""
+    if etag and not etag.startswith("W/"):
+        version.write_text(etag)
+    else:
+        version.unlink(missing_ok=True)
+
+
+def _check_whole(answer: requests.Response, part: Path) -> None:
+    """The site has nothing after what is here: all of it is here, if the sizes agree. If they do
+    not, the part is of something else and is deleted. Raises ConnectionError.
+    """
+    import requests
+
+    size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    if size != str(part.stat().st_size):
+        part.unlink()
+        _etag(part).unlink(missing_ok=True)
+        raise requests.ConnectionError("the file has changed there; it must be fetched anew")
 
 
 def _check(link: str, answer: requests.Response, have: int) -> None:

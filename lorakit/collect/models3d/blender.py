@@ -37,6 +37,8 @@ SCRIPT = Path(__file__).with_name("in_blender.py")
 # The Python versions for which the index has bpy, and the release taken.
 PACKAGES = {(3, 11): "bpy==4.5.*", (3, 13): "bpy>=5.1"}
 NEARLY = 248  # of 255: taken for opaque
+WHERE, FETCH = "LORAKIT_BLENDER", "LORAKIT_INSTALL_BLENDER"  # environment variables
+PATIENCE = 60  # seconds for a program to say its version
 SIZE = "about 400 MB, 1.2 GB unpacked"
 
 
@@ -140,24 +142,38 @@ def clean(path: Path) -> None:
     Image.fromarray(pixels).save(path, "PNG", compress_level=1)
 
 
-def find_blender(settings: ModelSettings, progress: Progress) -> list[str]:
-    """The words that start our script in Blender. Raises Refused where there is none."""
-    if settings.blender:
-        path = shutil.which(str(Path(settings.blender).expanduser()))
+def find_blender(progress: Progress) -> list[str]:
+    """The words that start our script in Blender. Raises Refused where there is none.
+
+    No setting names the program: projects are shared, and a file of theirs must not choose what
+    runs here.
+    """
+    if given := os.environ.get(WHERE):
+        path = shutil.which(str(Path(given).expanduser()))
         if path is None:
-            raise Refused(f"models3d: there is no program at {settings.blender}.")
+            raise Refused(f"models3d: there is no program at {given} ({WHERE}).")
         return _started(path)
     if path := shutil.which("blender") or shutil.which("/usr/bin/blender"):
         return _started(path)
     python = package_folder() / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not _has_bpy(python):
-        if not settings.install_blender:
+        if os.environ.get(FETCH) != "1":
             raise Refused(_how_to_get())
         _install(python, progress)
     return [str(python), str(SCRIPT)]
 
 
 def _started(path: str) -> list[str]:
+    """Raises Refused if the program does not call itself Blender."""
+    try:
+        asked = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
+        )
+        said = asked.stdout.decode(errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    if not any(line.startswith("Blender ") for line in said.splitlines()):
+        raise Refused(f"{path} is not Blender. Give the path of Blender's program in {WHERE}.")
     # a .blend may carry scripts, which do not run
     quiet = ["--background", "--disable-autoexec", "--python-exit-code", "1"]
     return [path, *quiet, "--python", str(SCRIPT)]
@@ -179,10 +195,10 @@ def _how_to_get() -> str:
     version = sys.version_info[:2]
     ways = [
         "install it (on Colab and Debian: apt-get install -y blender)",
-        "give its path (blender)",
+        f"give its path in the environment variable {WHERE}",
     ]
     if version in PACKAGES:
-        ways.append(f"let lorakit fetch it with install_blender ({SIZE})")
+        ways.append(f"let lorakit fetch it: set {FETCH}=1 ({SIZE})")
     return f"Blender is not found here: {', '.join(ways[:-1])}, or {ways[-1]}."
 
 

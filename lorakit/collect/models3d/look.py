@@ -75,7 +75,7 @@ def _engine(settings: ModelSettings, progress: Progress) -> Engine:
     if settings.engine == "blender":
         from .blender import Blender, find_blender
 
-        return Blender(settings, find_blender(settings, progress))
+        return Blender(settings, find_blender(progress))
     from ...install import ensure
     from .f3d import F3D
 

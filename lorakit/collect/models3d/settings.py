@@ -81,13 +81,6 @@ class ModelSettings:
         30, "Angle of view; a small one flattens like a drawing",
         unit="degrees", low=5, high=90, advanced=True,
     )  # fmt: skip
-    blender: str = setting(
-        "", "Path of Blender's program; empty: the one that is installed", advanced=True
-    )
-    install_blender: bool = setting(
-        False, "Fetch Blender as a Python package (about 400 MB) where none is installed",
-        advanced=True,
-    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)
