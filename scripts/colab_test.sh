@@ -31,7 +31,8 @@ if [ "$(cat "$venv/ready" 2>/dev/null)" != "$made_from" ]; then
         exit 1
     fi
     # What only the tests need, likewise without touching the rest.
-    .venv/bin/uv pip install --quiet --python "$venv/bin/python" -c "$venv/pins.txt" pytest-timeout pytest-xdist nbmake onnx
+    .venv/bin/uv pip install --quiet --python "$venv/bin/python" -c "$venv/pins.txt" \
+        pytest-timeout pytest-xdist nbmake onnx av f3d gallery-dl pillow-heif pillow-jxl-plugin pyarrow
     echo "$made_from" > "$venv/ready"
 fi
 
