@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import project
+from ..errors import CollectError
 from ..progress import TerminalProgress
 from ..settings import Spec, changed, specs
 from . import NAMES, Source, sheet, source
@@ -74,7 +75,9 @@ def _help(spec: Spec) -> str:
 
 
 def _collect(options: argparse.Namespace) -> dict[str, Any]:
-    """Shows what the source has (--dry-run), or takes it."""
+    """Shows what the source has (--dry-run), or takes it. Raises CollectError when there is nothing
+    at all to take, or none of it could be had.
+    """
     one: Source = options.source
     here, progress = project.find(options.project), TerminalProgress()
     words = [
@@ -98,8 +101,11 @@ def _collect(options: argparse.Namespace) -> dict[str, Any]:
             "sheet": picture if shown else None,
             "names": [find.name for find in new],
         }
-    here.create()
+    if not offer.finds:
+        raise CollectError(" ".join([*offer.notes, "Nothing was found, so nothing came in."]))
     taken: Taken = take(here, offer, progress)
+    if taken.failed and not taken.new and not taken.known:
+        raise CollectError(" ".join([*offer.notes, str(taken)]))
     return {
         "text": "\n".join([*offer.notes, f"{taken} They are in {here.dataset}."]),
         "new": len(taken.new),

@@ -91,3 +91,29 @@ def test_a_flag_without_its_value_is_still_said_to_be_one(tmp_path: Path, capsys
     with pytest.raises(SystemExit):
         main(["collect", "boorus", "--tags", "--project", str(tmp_path / "p")])
     assert "argument --tags: expected one argument" in capsys.readouterr().err
+
+
+def test_nothing_at_all_is_a_failure_but_a_dry_run_tells_what_there_is(
+    tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.pdf").write_bytes(b"x")
+    words = ["collect", "archives", str(tmp_path / "mine"), "--project", str(tmp_path / "p")]
+    assert main([*words, "--dry-run"]) == 0
+    assert "0 new pictures of 0." in capsys.readouterr().out
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "Left out: 1 files that are no pictures (notes.pdf)." in said
+    assert "Nothing was found" in said
+    assert not (tmp_path / "p").exists()
+
+
+def test_when_none_could_be_had_it_is_a_failure(tmp_path: Path, capsys) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_bytes(b"<html>")
+    words = ["collect", "archives", str(tmp_path / "mine"), "--project", str(tmp_path / "p")]
+    assert main(words) == 2
+    assert "a.png (it is no picture, or damaged)" in capsys.readouterr().err
+    good_picture(1).save(tmp_path / "mine" / "b.png")
+    assert main(words) == 0
+    assert main(words) == 0  # b.png is known: nothing new is no failure

@@ -172,5 +172,5 @@ def test_time_and_memory_at_720p(pictures, tmp_path, capsys) -> None:
             f"\n60 s of 720p: {cpu:.1f} s of CPU ({cpu / 60:.2f} of its length), {wall:.1f} s on "
             f"the clock; peak memory {peaks[0]} MB, of 240 s {peaks[1]} MB"
         )
-    assert len(shots_of(trace)) > 8 and cpu < 60 and wall < 10 * 60
+    assert len(shots_of(trace)) > 8 and cpu < 30
     assert peaks[1] < 1.1 * peaks[0] + 20

@@ -275,6 +275,18 @@ def test_wrong_files_are_named(tmp_path: Path, name: str, message: str) -> None:
         offer_of(tmp_path / name)
 
 
+def test_one_broken_file_is_noted_and_the_others_are_cut(tmp_path: Path) -> None:
+    for name in ("a.png", "z.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    sheet(tmp_path / "s.png", row(4), (130, 34))
+    offer = offer_of(tmp_path)
+    assert len(offer.finds) == 4
+    assert sum("cannot be read as a picture" in note for note in offer.notes) == 2
+    (tmp_path / "s.png").unlink()
+    with pytest.raises(CollectError, match=r"a\.png cannot be read.*z\.png cannot be read"):
+        offer_of(tmp_path)
+
+
 def test_the_command_previews_and_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

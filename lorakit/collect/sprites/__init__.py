@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,16 +27,15 @@ RECIPE = ("side", "square", "standing")  # what makes another picture of the sam
 
 
 def look(settings: SpritesSettings, items: Sequence[str], progress: Progress) -> Offer:
-    """Cuts every sheet, to say what comes of it. Raises CollectError for one that cannot be
-    read.
+    """Cuts every sheet, to say what comes of it. One that cannot be read is noted. Raises
+    CollectError when none can be.
     """
     stages, paths = backdrops(settings), _paths(items)
     finds: list[Find] = []
     notes: list[str] = []
     seen: set[str] = set()
     again = 0
-    for path in track(paths, "Cutting sheets", progress):
-        sheet = sliced(path, settings)
+    for path, sheet in _sheets(paths, settings, notes, progress):
         notes += _notes(path, sheet) if _is_sheet(sheet) else []
         for number, sprite in enumerate(sheet.sprites):
             if sprite.mark in seen:
@@ -49,6 +48,25 @@ def look(settings: SpritesSettings, items: Sequence[str], progress: Progress) ->
             finds += [_find(path, number, sheet, stage, settings) for stage in chosen]
     notes += [f"{again} sprites are on several sheets and are taken once."] if again else []
     return Offer(finds, [*notes, *_advice(finds, settings)])
+
+
+def _sheets(
+    paths: Sequence[Path], settings: SpritesSettings, notes: list[str], progress: Progress
+) -> Iterator[tuple[Path, Sheet]]:
+    """Those that can be read, cut; of the others it is noted why. Raises CollectError when that
+    leaves none.
+    """
+    failed = []
+    for path in track(paths, "Cutting sheets", progress):
+        try:
+            sheet = sliced(path, settings)
+        except CollectError as error:
+            failed.append(str(error))
+            continue
+        yield path, sheet
+    if failed and len(failed) == len(paths):
+        raise CollectError(" ".join(failed[:3]) + (" ..." if len(failed) > 3 else ""))
+    notes += failed
 
 
 def _paths(items: Sequence[str]) -> list[Path]:
