@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from lorakit.__main__ import main
 from lorakit.collect.archives import ArchivesSettings, look
@@ -204,6 +204,8 @@ def test_every_kind_of_picture_comes_so_that_training_can_read_it(
         "tif": "TIFF",
         "avif": "AVIF",
     }
+    if not features.check("avif"):  # Pillow 11.2, as Colab's oldest image has it
+        del kept["avif"]
     files = {
         f"{suffix}.{suffix}": picture(n, kind) for n, (suffix, kind) in enumerate(kept.items())
     }

@@ -55,7 +55,8 @@ def without_key(pixels: Pixels, key: tuple[int, int, int], tolerance: int) -> Pi
     """
     background = np.ones(pixels.shape[:2], bool)
     for channel in range(3):
-        low, high = key[channel] - tolerance, key[channel] + tolerance
+        # numpy 2.0 crashes on some comparisons of bytes with numbers that are none
+        low, high = max(0, key[channel] - tolerance), min(255, key[channel] + tolerance)
         background &= (pixels[..., channel] >= low) & (pixels[..., channel] <= high)
     if max(key) - min(key) < VIVID:
         background = _from_border(background)
